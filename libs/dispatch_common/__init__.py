@@ -1,0 +1,1 @@
+"""What every service shares: the lifecycle, the facts, the tables, the broker and the database. Knows no service."""
