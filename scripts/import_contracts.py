@@ -1,4 +1,4 @@
-"""An import contract whose modules may not be written yet, so that the list of pure modules can be complete from the start."""
+"""An import contract whose modules may not exist yet, so that the list of them can be complete from the start."""
 
 from typing import Any
 
