@@ -1,6 +1,6 @@
 """The states of a run and every legal step between them: the only list of them.
 
-The database CHECK, the diagram in docs/architecture.md and the walk test are made from this table. Nothing here does I/O.
+The database CHECK, the diagram in docs/architecture.md and the walk test are made from this table.
 """
 
 from collections.abc import Mapping

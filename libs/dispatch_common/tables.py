@@ -128,7 +128,7 @@ class TaskRow(SQLModel, table=True):
 
 
 class RunRow(SQLModel, table=True):
-    """One dispatch of a task. ``body`` is the dispatcher's Run value; the columns are what others look for. Writer: dispatcher."""
+    """One dispatch of a task; ``body`` is the dispatcher's Run value. Writer: dispatcher."""
 
     __tablename__ = "runs"
     __table_args__ = (
@@ -357,7 +357,7 @@ class InboxRow(SQLModel, table=True):
 
 
 class OutboxRow(SQLModel, table=True):
-    """A fact that a service says; unpublished until ``published_at``, kept until its run is terminal. Writer: each service its own rows."""
+    """A fact that a service says, kept until its run is terminal. Writer: each service its own rows."""
 
     __tablename__ = "outbox"
     __table_args__ = (
@@ -390,7 +390,7 @@ class DeadLetter(SQLModel, table=True):
 
 
 class BrokerEpoch(SQLModel, table=True):
-    """The stream as a service last saw it; a newer one means the broker lost its memory. Writer: each service its own row."""
+    """The stream as a service last saw it. Writer: each service its own row."""
 
     __tablename__ = "broker_epochs"
     service: str = Field(primary_key=True)

@@ -88,7 +88,7 @@ class TaskSnapshot(Value):
 
 
 class Wanted(Value):
-    """What the task's present form asks for (a label, an assignment). Level, not edge: it stands as long as it stands."""
+    """What the task's present form asks for (a label, an assignment). Level, not edge."""
 
     key: str  #: label:agent:coder
     role: str

@@ -1,0 +1,59 @@
+"""The connection to the broker. FastStream carries it and describes the facts; it never gives up reconnecting."""
+
+import os
+import signal
+
+from faststream.nats import NatsBroker
+from faststream.nats.opentelemetry import NatsTelemetryMiddleware
+from nats.aio.client import Client
+
+from dispatch_common import telemetry
+from dispatch_common.settings import Settings
+
+
+def make_broker(settings: Settings, service: str) -> NatsBroker:
+    """Return a broker that reconnects for ever: FastStream's default freezes the process after two minutes away."""
+
+    async def closed() -> None:
+        telemetry.log.error("the broker's connection closed for good", service=service)
+        if not broker_is_stopping(broker):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    async def failed(error: Exception) -> None:
+        telemetry.log.warning("the broker's connection reports", service=service, reason=str(error))
+
+    broker = NatsBroker(
+        settings.nats_url,
+        name=f"dispatch-{service}",
+        max_reconnect_attempts=-1,
+        reconnect_time_wait=0.2,
+        connect_timeout=5,
+        pending_size=64 * 1024 * 1024,
+        closed_cb=closed,
+        error_cb=failed,
+        middlewares=[NatsTelemetryMiddleware()],
+        logger=None,
+    )
+    return broker
+
+
+_STOPPING: set[int] = set()
+
+
+def broker_is_stopping(broker: NatsBroker) -> bool:
+    """Return whether ``stop`` was called on it."""
+    return id(broker) in _STOPPING
+
+
+async def stop(broker: NatsBroker) -> None:
+    """Close the connection on purpose."""
+    _STOPPING.add(id(broker))
+    try:
+        await broker.stop()
+    finally:
+        _STOPPING.discard(id(broker))
+
+
+def client(broker: NatsBroker) -> Client:
+    """Return the nats client under a started broker, for pull loops and atomic batches."""
+    return broker.connection

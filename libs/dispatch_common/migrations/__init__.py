@@ -1,0 +1,1 @@
+"""Schema migrations (alembic), shipped with the package and run by ``migrate``."""
