@@ -1,0 +1,1 @@
+"""Where branches and pull requests are written."""
