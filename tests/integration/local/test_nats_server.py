@@ -59,10 +59,9 @@ async def test_a_second_server_on_the_same_folder_is_refused(nats: Nats) -> None
 
 
 async def test_a_taken_port_is_named_and_the_remedy_too(tmp_path: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        with pytest.raises(PortTaken, match="ask for another port") as failure:
-            async with nats_server(tmp_path / "data", port=taken.getsockname()[1], name="test"):
-                pass
+    with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(PortTaken, match="another port") as failure:
+        async with nats_server(tmp_path / "data", port=taken.getsockname()[1], name="test"):
+            pass
 
     assert "address already in use" in str(failure.value)
 
@@ -114,12 +113,14 @@ async def test_a_leftover_of_a_dead_owner_is_ended_first(nats: Nats) -> None:
 
 
 async def test_a_stranger_with_the_number_of_the_last_server_is_left_alone(tmp_path: Path) -> None:
-    with subprocess.Popen(["sleep", "60"]) as stranger:
-        (tmp_path / "server.pid").write_text(str(stranger.pid))
-        async with nats_server(tmp_path, name="test"):
-            survived = stranger.poll() is None
-        stranger.kill()
+    stranger = await asyncio.create_subprocess_exec("sleep", "60")
+    (tmp_path / "server.pid").write_text(str(stranger.pid))
 
+    async with nats_server(tmp_path, name="test"):
+        survived = stranger.returncode is None
+
+    stranger.kill()
+    await stranger.wait()
     assert survived
 
 

@@ -12,9 +12,25 @@ import pytest
 from services.local import FolderInUse, LocalServerError, PortTaken, Postgres, postgres
 
 
+@pytest.fixture(scope="module")
+async def shared(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Postgres]:
+    """Creating the files takes longer than all else, so these tests share them."""
+    async with postgres(tmp_path_factory.mktemp("postgres")) as started:
+        yield started
+
+
 @pytest.fixture
-async def server(tmp_path: Path) -> AsyncIterator[Postgres]:
+async def server(shared: Postgres) -> Postgres:
     """One that a test may kill."""
+    if not shared.child.is_running:
+        await shared.start()
+    await run(shared.url, "drop table if exists kept")
+    return shared
+
+
+@pytest.fixture
+async def own(tmp_path: Path) -> AsyncIterator[Postgres]:
+    """One that a test may spoil."""
     async with postgres(tmp_path / "postgres") as started:
         yield started
 
@@ -85,10 +101,9 @@ async def test_a_second_server_on_the_same_folder_is_refused(server: Postgres) -
 
 
 async def test_a_taken_port_is_named_and_the_remedy_too(tmp_path: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        with pytest.raises(PortTaken, match="ask for another port"):
-            async with postgres(tmp_path, port=taken.getsockname()[1]):
-                pass
+    with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(PortTaken, match="ask for another port"):
+        async with postgres(tmp_path, port=taken.getsockname()[1]):
+            pass
 
 
 async def test_over_tcp_it_wants_the_password(tmp_path: Path) -> None:
@@ -121,12 +136,12 @@ async def test_a_forgotten_transaction_is_ended(postgres_server: Postgres) -> No
     assert await run(postgres_server.url, "show idle_in_transaction_session_timeout") == "1min"
 
 
-async def test_files_of_another_version_are_left_alone(server: Postgres) -> None:
-    await server.stop()
-    (server.data / "files" / "PG_VERSION").write_text("16\n")
+async def test_files_of_another_version_are_left_alone(own: Postgres) -> None:
+    await own.stop()
+    (own.data / "files" / "PG_VERSION").write_text("16\n")
 
-    with pytest.raises(LocalServerError, match="made by PostgreSQL 16.*load a dump"):
-        await server.start()
+    with pytest.raises(LocalServerError, match=r"made by PostgreSQL 16.*load a dump"):
+        await own.start()
 
 
 async def test_an_interrupted_creation_is_begun_anew(tmp_path: Path) -> None:
@@ -138,13 +153,13 @@ async def test_an_interrupted_creation_is_begun_anew(tmp_path: Path) -> None:
         assert await run(server.url, "select 1") == 1
 
 
-async def test_a_fault_at_start_tells_what_the_server_said(server: Postgres) -> None:
-    await server.stop()
-    with (server.data / "files" / "postgresql.conf").open("a") as conf:
+async def test_a_fault_at_start_tells_what_the_server_said(own: Postgres) -> None:
+    await own.stop()
+    with (own.data / "files" / "postgresql.conf").open("a") as conf:
         conf.write("no_such_setting = 1\n")
 
     with pytest.raises(LocalServerError, match="no_such_setting"):
-        await server.start()
+        await own.start()
 
 
 async def test_each_test_has_a_database_of_its_own(database: str, postgres_server: Postgres) -> None:
