@@ -1,6 +1,5 @@
 """PostgreSQL as our child: durable, private, repaired after a crash, and alone on its folder."""
 
-import os
 import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -71,11 +70,13 @@ async def test_a_kill_leaves_no_process_behind(server: Postgres) -> None:
     assert not [each for each in family if each.is_running() and each.status() != psutil.STATUS_ZOMBIE]
 
 
-async def test_a_stale_pid_file_that_names_a_living_stranger_does_not_stop_it(server: Postgres) -> None:
+async def test_a_stale_pid_file_that_names_a_living_stranger_does_not_stop_it(
+    server: Postgres, postgres_server: Postgres
+) -> None:
     pid_file = server.data / "files" / "postmaster.pid"
     text = pid_file.read_text()
     server.kill()
-    pid_file.write_text(text.replace(text.split()[0], str(os.getppid()), 1))
+    pid_file.write_text(text.replace(text.split()[0], str(postgres_server.pid), 1))
 
     await server.start()
 
