@@ -93,16 +93,6 @@ async def test_its_own_end_is_noticed(nats: Nats) -> None:
         await asyncio.wait_for(nats.died(), timeout=5)
 
 
-async def test_a_failure_tells_only_what_the_server_said_this_time(tmp_path: Path) -> None:
-    (tmp_path / "server.log").write_text("last week: bind: address already in use\n")
-
-    async with nats_server(tmp_path, name="test") as server:
-        failure = server.child.failure("something else")
-
-    assert "last week" not in str(failure)
-    assert not isinstance(failure, PortTaken)
-
-
 async def test_it_dies_with_us(tmp_path: Path) -> None:
     owner = owner_process(tmp_path)
     pid = int((await asyncio.to_thread(owner.stdout.readline)) if owner.stdout else 0)

@@ -154,13 +154,18 @@ async def test_an_interrupted_creation_is_begun_anew(tmp_path: Path) -> None:
         assert await run(server.url, "select 1") == 1
 
 
-async def test_a_fault_at_start_tells_what_the_server_said(own: Postgres) -> None:
+async def test_a_fault_at_start_tells_what_the_server_said_this_time(own: Postgres) -> None:
     await own.stop()
     with (own.data / "files" / "postgresql.conf").open("a") as conf:
         conf.write("no_such_setting = 1\n")
 
-    with pytest.raises(LocalServerError, match="no_such_setting"):
+    with (own.data / "server.log").open("a") as log:
+        log.write("last week: could not bind IPv4 address: Address already in use\n")
+
+    with pytest.raises(LocalServerError, match="no_such_setting") as failure:
         await own.start()
+
+    assert "last week" not in str(failure.value)
 
 
 async def test_each_test_has_a_database_of_its_own(database: str, postgres_server: Postgres) -> None:
