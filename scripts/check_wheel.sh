@@ -7,7 +7,7 @@ root=$PWD
 
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
-.venv/bin/python -m hatchling build -t wheel -d "$scratch/dist" >/dev/null
+.venv/bin/python -m hatchling build -t wheel -d "$scratch/dist" >/dev/null 2>"$scratch/build.log" || { cat "$scratch/build.log" >&2; exit 1; }
 .venv/bin/python -m venv --without-pip "$scratch/venv"
 .venv/bin/uv pip install --quiet --python "$scratch/venv/bin/python" -c requirements.lock "$scratch"/dist/*.whl
 cd "$scratch"

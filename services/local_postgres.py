@@ -49,6 +49,8 @@ SETTINGS = {
     "log_min_error_statement": "panic",
     "unix_socket_permissions": "0700",
 }
+# Halves the time of a fresh database. Survives a killed server, not a power cut.
+UNSAFE = {"fsync": "off", "full_page_writes": "off"}
 ADVICE = (
     Advice(
         r"could not bind .*Address already in use",
@@ -69,6 +71,7 @@ class Postgres:
 
     data: Path
     port: int | None
+    durable: bool
     password: str = field(repr=False)
     account: Account = field(repr=False)
     child: Child = field(repr=False)
@@ -133,7 +136,9 @@ class Postgres:
         shutil.rmtree(fresh, ignore_errors=True)
         self.account.private(fresh)
         initdb = Child("initdb", self.data, signal.SIGTERM, ADVICE, self.child.privileges)
-        initdb.spawn([_binary("initdb"), "-D", str(fresh), "-U", ROLE, *INITDB])
+        initdb.spawn(
+            [_binary("initdb"), "-D", str(fresh), "-U", ROLE, *INITDB, *(() if self.durable else ("--no-sync",))]
+        )
         async with in_time(initdb, timedelta(seconds=60)):
             async for _ in pauses(timedelta(days=1)):
                 if not initdb.is_running:
@@ -153,7 +158,7 @@ class Postgres:
             )
 
     def _write_settings(self) -> None:
-        settings = SETTINGS | {
+        settings = (SETTINGS if self.durable else SETTINGS | UNSAFE) | {
             "listen_addresses": "" if self.port is None else "127.0.0.1",
             "port": str(self.port or STANDARD_PORT),
             "unix_socket_directories": str(self.socket_folder),
@@ -210,13 +215,13 @@ def _binary(name: str) -> str:
 
 
 @asynccontextmanager
-async def postgres(data: Path, *, port: int | None = None) -> AsyncGenerator[Postgres, None]:
-    """A PostgreSQL on ``data`` for as long as the block lasts."""
+async def postgres(data: Path, *, port: int | None = None, durable: bool = True) -> AsyncGenerator[Postgres, None]:
+    """A PostgreSQL on ``data`` for as long as the block lasts; one that is not ``durable`` is for tests alone."""
     data = data.expanduser().absolute()
     with sole_owner(data):
         account = server_account(data, Path(_binary("postgres")))
         child = Child("PostgreSQL", data, signal.SIGINT, ADVICE, account.setpriv)
-        server = Postgres(data, port, secrets.token_urlsafe(24), account, child)
+        server = Postgres(data, port, durable, secrets.token_urlsafe(24), account, child)
         try:
             await server.start()
             yield server

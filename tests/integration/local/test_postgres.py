@@ -128,9 +128,9 @@ async def test_a_long_data_path_gets_a_short_socket(tmp_path: Path) -> None:
         assert await run(server.url, "select 1") == 1
 
 
-async def test_a_commit_means_on_disk(postgres_server: Postgres) -> None:
+async def test_a_commit_means_on_disk(server: Postgres) -> None:
     for setting in ("fsync", "synchronous_commit", "full_page_writes"):
-        assert await run(postgres_server.url, f"show {setting}") == "on"
+        assert await run(server.url, f"show {setting}") == "on"
 
 
 async def test_a_forgotten_transaction_is_ended(postgres_server: Postgres) -> None:
