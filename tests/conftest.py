@@ -56,7 +56,7 @@ def network_for_those_who_need_it(request: pytest.FixtureRequest) -> Iterator[No
 
 @pytest.fixture(scope="session")
 async def postgres_server() -> AsyncIterator[Postgres]:
-    """One real PostgreSQL for all tests, quick rather than safe from power cuts. A test that kills one starts its own."""
+    """One real PostgreSQL for all tests, not safe from power cuts. A test that kills one starts its own."""
     folder = Path(tempfile.mkdtemp(prefix="dispatch-test-"))
     try:
         async with postgres(folder, durable=False) as server:
