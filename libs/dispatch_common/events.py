@@ -167,6 +167,7 @@ class AttemptRequested(AttemptFact):
     repository: RepositorySpec | None
     grant: Grant
     continuation: str = ""  #: what the attempt before got done, for the prompt
+    deadline: AwareDatetime | None = None  #: the executor lets nothing of the attempt live after this
 
 
 class AttemptStopAsked(AttemptFact):

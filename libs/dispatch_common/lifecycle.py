@@ -3,7 +3,7 @@
 The database CHECK, the diagram in docs/architecture.md and the walk test are made from this table.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from types import MappingProxyType
 from typing import Final
@@ -73,9 +73,10 @@ def step(source: RunState, to: RunState) -> RunState:
     return to
 
 
-def sql_list() -> str:
-    """Return all states as a quoted SQL list, for the CHECK constraint."""
-    return ", ".join(f"'{state.value}'" for state in RunState)
+def sql_list(states: Iterable[RunState] = RunState) -> str:
+    """Return states as a quoted SQL list, in the order of the enum."""
+    wanted = frozenset(states)
+    return ", ".join(f"'{state.value}'" for state in RunState if state in wanted)
 
 
 def mermaid() -> str:

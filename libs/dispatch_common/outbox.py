@@ -128,18 +128,20 @@ class Relay:
             raise
 
     async def _poll_loop(self) -> None:
+        patience = timedelta(0)  # at the start nothing is in our hands: whatever waits is an orphan
         while True:
-            await asyncio.sleep(_POLL)
             try:
-                await self._take_orphans()
+                await self._take_orphans(patience)
                 await self._watch_epoch()
+                patience = _ORPHANED_AFTER
             except (*AWAY, APIError, NotFoundError, TimeoutError) as error:
                 telemetry.log.warning("the relay could not look", service=self._db.service, reason=str(error))
+            await asyncio.sleep(_POLL)
 
-    async def _take_orphans(self) -> None:
+    async def _take_orphans(self, older_than: timedelta) -> None:
         if self._waiting:
             return
-        rows = await self._db.fetch(_ORPHANS, self._db.service, _ORPHANED_AFTER)
+        rows = await self._db.fetch(_ORPHANS, self._db.service, older_than)
         telemetry.OUTBOX_WAITING.labels(self._db.service).set(len(rows))
         self.offer([_said(row) for row in rows])
 

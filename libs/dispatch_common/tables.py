@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import BigInteger, CheckConstraint, Column, DateTime, Index, LargeBinary, text
+from sqlalchemy import BigInteger, Boolean, CheckConstraint, Column, Computed, DateTime, Index, LargeBinary, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlmodel import Field, SQLModel
 
@@ -20,8 +20,8 @@ CHURN: Final = (
 )
 CHURNING: Final = ("runs", "run_queue", "agent_slots", "outbox", "inbox", "attempts", "effects", "deliveries")
 
-#: The one live run per task and lane.
-LIVE_RUN: Final = "state NOT IN ('completed', 'failed', 'denied', 'cancelled', 'superseded')"
+#: Derived in the database, and the only part of the state that an index looks at: run updates stay cheap (HOT).
+LIVE_RUN: Final = f"state NOT IN ({lifecycle.sql_list(lifecycle.TERMINAL)})"
 
 
 def _at(*, nullable: bool = True, default: bool = False) -> Any:
@@ -133,7 +133,7 @@ class RunRow(SQLModel, table=True):
     __tablename__ = "runs"
     __table_args__ = (
         CheckConstraint(f"state IN ({lifecycle.sql_list()})", name="runs_state"),
-        Index("runs_live", "task_id", "lane", unique=True, postgresql_where=text(LIVE_RUN)),
+        Index("runs_live", "task_id", "lane", unique=True, postgresql_where=text("live")),
         Index("runs_due", "next_check", postgresql_where=text("next_check IS NOT NULL")),
         Index("runs_newest", "created_at"),
     )
@@ -142,6 +142,7 @@ class RunRow(SQLModel, table=True):
     task_id: UUID
     lane: str
     state: str
+    live: bool = Field(default=True, sa_column=Column(Boolean, Computed(LIVE_RUN, persisted=True), nullable=False))
     version: int = Field(sa_column=_big())
     body: dict[str, Any] = Field(sa_column=_json(nullable=False))
     next_check: datetime | None = Field(default=None, sa_column=_at())
@@ -169,12 +170,11 @@ class QueueRow(SQLModel, table=True):
     """A run that waits for a slot. Small and apart, so that run updates touch no index. Writer: dispatcher."""
 
     __tablename__ = "run_queue"
-    __table_args__ = (Index("run_queue_order", "role", "project", "sort_key"),)
+    __table_args__ = (Index("run_queue_order", "org", "line", "project", "sort_key"),)
     run_id: UUID = Field(primary_key=True)
     org: str
-    role: str
+    line: str  #: the role, or role@agent when only that agent will do
     project: str
-    agent: str | None = None
     skills: list[str] = Field(default_factory=list, sa_column=_json(nullable=False))
     sort_key: int = Field(sa_column=_big())  #: microseconds: queue time minus the priority's head start
 
@@ -199,7 +199,10 @@ class DecisionRow(SQLModel, table=True):
     """Policy's stored answer to one ask. Writer: policy."""
 
     __tablename__ = "decisions"
-    __table_args__ = (Index("decisions_ask", "run_id", "ask", unique=True),)
+    __table_args__ = (
+        Index("decisions_ask", "run_id", "ask", unique=True),
+        Index("decisions_due", "next_check", postgresql_where=text("next_check IS NOT NULL")),
+    )
     id: UUID = Field(primary_key=True)
     org: str
     run_id: UUID
@@ -209,6 +212,9 @@ class DecisionRow(SQLModel, table=True):
     body: dict[str, Any] = Field(sa_column=_json(nullable=False))  #: the PolicyDecided that was said
     judged: dict[str, Any] = Field(sa_column=_json(nullable=False))
     policy_generation: str = ""
+    question: dict[str, Any] | None = Field(default=None, sa_column=_json())  #: the PolicyAsked, while it has no answer
+    tries: int = Field(default=0, sa_column=_big(default="0"))
+    next_check: datetime | None = Field(default=None, sa_column=_at())
     at: datetime = Field(sa_column=_at(nullable=False, default=True))
 
 
@@ -219,22 +225,47 @@ class ApprovalRow(SQLModel, table=True):
     __table_args__ = (
         Index("approvals_due", "expires_at", postgresql_where=text("state = 'pending'")),
         Index("approvals_run", "run_id"),
+        Index("approvals_check", "next_check", postgresql_where=text("next_check IS NOT NULL")),
     )
     id: UUID = Field(primary_key=True)
     org: str
     run_id: UUID
     stage: str
     digest: str
-    state: str = "pending"  #: pending, granted, refused, expired
+    state: str = "pending"  #: pending, granted, refused, expired, void
+    ask: int = Field(default=0, sa_column=_big(default="0"))  #: the question it belongs to
     requested_by: str
     grant: dict[str, Any] = Field(sa_column=_json(nullable=False))
     reasons: list[dict[str, Any]] = Field(sa_column=_json(nullable=False))
     approvers: list[str] = Field(default_factory=list, sa_column=_json(nullable=False))
     answered_by: str | None = None
     comment: str = ""
+    requester_name: str = ""
+    base: dict[str, Any] = Field(default_factory=dict, sa_column=_json(nullable=False))  #: repository, branch and commit
+    decided: dict[str, Any] | None = Field(default=None, sa_column=_json())  #: the ApprovalDecided that was said
+    emissions: int = Field(default=0, sa_column=_big(default="0"))
+    next_check: datetime | None = Field(default=None, sa_column=_at())  #: while what follows from it is not known
     created_at: datetime = Field(sa_column=_at(nullable=False, default=True))
     expires_at: datetime = Field(sa_column=_at(nullable=False))
     answered_at: datetime | None = Field(default=None, sa_column=_at())
+
+
+class ApprovalAnswerRow(SQLModel, table=True):
+    """What a person answered to an approval, counted or not, and why. Append only. Writer: policy."""
+
+    __tablename__ = "approval_answers"
+    __table_args__ = (Index("approval_answers_approval", "approval_id"),)
+    id: UUID = Field(primary_key=True)  #: the id of the ApprovalAnswered
+    org: str
+    approval_id: UUID
+    run_id: UUID
+    by_id: str
+    by_name: str = ""
+    approve: bool
+    comment: str = ""
+    counted: bool
+    sentence: str
+    at: datetime = Field(sa_column=_at(nullable=False, default=True))
 
 
 class AttemptRow(SQLModel, table=True):

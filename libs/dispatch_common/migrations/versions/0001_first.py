@@ -11,8 +11,8 @@ down_revision = None
 _VIEWS = (
     """CREATE VIEW resources_current AS
        SELECT org, kind, name, generation, spec FROM resources WHERE spec IS NOT NULL""",
-    f"""CREATE VIEW live_runs AS
-        SELECT id::text AS about, id, org, task_id, lane, state FROM runs WHERE {tables.LIVE_RUN}""",
+    """CREATE VIEW live_runs AS
+       SELECT id::text AS about, id, org, task_id, lane, state FROM runs WHERE live""",
 )
 
 
