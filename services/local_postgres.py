@@ -112,6 +112,8 @@ class Postgres:
 
     async def stop(self) -> None:
         await self.child.stop()
+        if not self.socket_folder.is_relative_to(self.data):
+            shutil.rmtree(self.socket_folder, ignore_errors=True)
 
     def kill(self) -> None:
         """SIGKILL for the server and all its backends; what it committed stays."""

@@ -127,6 +127,8 @@ async def test_a_long_data_path_gets_a_short_socket(tmp_path: Path) -> None:
         assert len(str(server.socket_folder)) < 60
         assert await run(server.url, "select 1") == 1
 
+    assert not server.socket_folder.exists()
+
 
 async def test_a_commit_means_on_disk(server: Postgres) -> None:
     for setting in ("fsync", "synchronous_commit", "full_page_writes"):
