@@ -26,7 +26,7 @@ def make_broker(settings: Settings, service: str) -> NatsBroker:
         settings.nats_url,
         name=f"dispatch-{service}",
         max_reconnect_attempts=-1,
-        reconnect_time_wait=0.2,
+        reconnect_time_wait=1,
         connect_timeout=5,
         pending_size=64 * 1024 * 1024,
         closed_cb=closed,

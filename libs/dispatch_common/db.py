@@ -1,6 +1,6 @@
 """Connections and transactions: the only place that commits. Hot statements are SQL on asyncpg."""
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -93,7 +93,7 @@ class Db:
         self.after_commit: Callable[[Sequence[Said]], None] = _forget
 
     @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[Tx]:
+    async def transaction(self) -> AsyncGenerator[Tx]:
         """Open a transaction; it commits on a clean exit and wakes the relay afterwards."""
         async with self.pool.acquire() as conn:
             transaction = conn.transaction()
@@ -134,15 +134,17 @@ async def _roll_back(conn: Any, transaction: Any) -> None:
         conn.terminate()
 
 
+def _to_jsonb(value: object) -> bytes:
+    return b"\x01" + orjson.dumps(value, default=str)
+
+
+def _from_jsonb(raw: bytes) -> Any:
+    return orjson.loads(raw[1:])
+
+
 async def prepare(conn: Any) -> None:
     """Teach a connection our types: jsonb is Python objects."""
-    await conn.set_type_codec(
-        "jsonb",
-        encoder=lambda value: b"\x01" + orjson.dumps(value, default=str),
-        decoder=lambda raw: orjson.loads(raw[1:]),
-        schema="pg_catalog",
-        format="binary",
-    )
+    await conn.set_type_codec("jsonb", encoder=_to_jsonb, decoder=_from_jsonb, schema="pg_catalog", format="binary")
 
 
 async def _no_reset(_conn: Any) -> None:
@@ -150,7 +152,7 @@ async def _no_reset(_conn: Any) -> None:
 
 
 @asynccontextmanager
-async def open_db(database_url: str, service: str, *, size: int = 6) -> AsyncIterator[Db]:
+async def open_db(database_url: str, service: str, *, size: int = 6) -> AsyncGenerator[Db]:
     """Open a pool. A database that is away at the start is an error of the first statement, not of this call."""
     pool = asyncpg.create_pool(
         database_url,

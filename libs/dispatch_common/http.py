@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import socket
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, Generator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -17,7 +17,7 @@ _GRACE: Final = 5
 
 class _Server(uvicorn.Server):
     @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
+    def capture_signals(self) -> Generator[None]:
         """Leave signals alone."""
         yield
 
@@ -25,7 +25,7 @@ class _Server(uvicorn.Server):
 @asynccontextmanager
 async def http_server(
     app: Any, *, host: str = "127.0.0.1", port: int = 0, uds: Path | None = None
-) -> AsyncIterator[str]:
+) -> AsyncGenerator[str]:
     """Serve ``app`` and yield its URL (or socket path). Leaving waits a little for open requests."""
     listening = _unix(uds) if uds is not None else _tcp(host, port)
     config = uvicorn.Config(

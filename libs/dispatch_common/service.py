@@ -8,7 +8,7 @@ import asyncio
 import contextvars
 import random
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from datetime import timedelta
 from typing import Any, Final
@@ -122,7 +122,7 @@ async def open(
     hears: Sequence[type[Fact]] = (),
     react: React | None = None,
     wants_broker: bool = True,
-) -> AsyncIterator[Context]:
+) -> AsyncGenerator[Context]:
     """Open a service: its pool at once, its broker as soon as there is one. Leaving drains it."""
     async with open_db(settings.database_url, name, size=settings.database_pool) as db:
         ctx = Context(settings, name, db)

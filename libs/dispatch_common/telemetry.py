@@ -2,7 +2,7 @@
 
 import logging
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any, Final
 
@@ -11,8 +11,8 @@ import structlog
 from opentelemetry import trace
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanProcessor
+from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
 from opentelemetry.trace import Span, SpanKind
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
@@ -61,7 +61,7 @@ def _logging(level: str) -> None:
         _trace_ids,
         structlog.processors.format_exc_info,
     ]
-    render = structlog.processors.JSONRenderer(serializer=lambda event, **_: orjson.dumps(event, default=str).decode())
+    render = structlog.processors.JSONRenderer(serializer=_json)
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         wrapper_class=structlog.make_filtering_bound_logger(level.lower()),
@@ -75,6 +75,10 @@ def _logging(level: str) -> None:
     root.setLevel(level.upper())
     for noisy in ("httpx", "httpcore", "nats", "uvicorn.access", "faststream"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+
+
+def _json(event: Any, **_options: Any) -> str:
+    return orjson.dumps(event, default=str).decode()
 
 
 def _trace_ids(_logger: object, _name: str, event: dict[str, Any]) -> dict[str, Any]:
@@ -95,7 +99,7 @@ def traceparent() -> str | None:
 @contextmanager
 def span(
     name: str, parent: str | None = None, *, kind: SpanKind = SpanKind.INTERNAL, **attributes: Any
-) -> Iterator[Span]:
+) -> Generator[Span]:
     """Open a span that continues the trace of ``parent`` (a traceparent), or of the current context."""
     context = _PROPAGATOR.extract({"traceparent": parent}) if parent else None
     with tracer.start_as_current_span(name, context=context, kind=kind, attributes=attributes) as opened:

@@ -126,6 +126,7 @@ class Grant(Value):
     base_commit: str | None = None  #: pinned when a person approved exactly this commit; else the branch's tip
     paths_allowed: tuple[str, ...] = ("**",)
     paths_needing_approval: tuple[str, ...] = ()
+    paths_protected: tuple[str, ...] = ()  #: no result may touch them, approved or not
     max_files: int = 200
     max_bytes: int = 20_000_000
     limits: Limits = Limits()
