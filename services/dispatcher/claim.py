@@ -30,12 +30,13 @@ FROM unnest($2::text[]) AS r(role), LATERAL (
     WHERE org = $1 AND role = r.role AND attempt_id IS NULL AND NOT draining
     ORDER BY number, agent LIMIT 64 FOR UPDATE SKIP LOCKED) s
 """
+#: The run is locked with its place in the queue and never waited for: a batch that holds it may wait for the place.
 _HEADS: Final = """
-SELECT q.run_id, p.line, p.project, q.skills, q.sort_key
+SELECT h.run_id, p.line, p.project, h.skills, h.sort_key
 FROM unnest($2::text[], $3::text[]) AS p(line, project), LATERAL (
-    SELECT run_id, skills, sort_key FROM run_queue
-    WHERE org = $1 AND line = p.line AND project = p.project
-    ORDER BY sort_key LIMIT 64 FOR UPDATE SKIP LOCKED) q
+    SELECT q.run_id, q.skills, q.sort_key FROM run_queue q JOIN runs r ON r.id = q.run_id
+    WHERE q.org = $1 AND q.line = p.line AND q.project = p.project
+    ORDER BY q.sort_key LIMIT 64 FOR UPDATE OF q, r SKIP LOCKED) h
 """
 _TAKE: Final = """
 UPDATE agent_slots SET attempt_id = u.attempt_id

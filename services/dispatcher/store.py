@@ -4,6 +4,8 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Final
 from uuid import UUID
 
+import orjson
+
 from dispatch_common.lifecycle import RunState
 from services.dispatcher.run import Run, Step, Task
 
@@ -17,8 +19,10 @@ SELECT body FROM runs WHERE id = ANY($1::uuid[]) OR (task_id = ANY($2::uuid[]) A
 _SNAPSHOTS: Final = "SELECT id, org, version, snapshot, wanted, asks_seen FROM tasks WHERE id = ANY($1::uuid[])"
 _SAVE_TASKS: Final = """
 INSERT INTO tasks (id, org, source, object_id, key, version, digest, snapshot, wanted, asks_seen, read_at)
-SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::bigint[], $7::text[], $8::jsonb[],
-                     $9::jsonb[], $10::jsonb[], $11::timestamptz[])
+SELECT u.id, u.org, u.source, u.object_id, u.key, u.version, u.digest, u.snapshot, u.wanted::jsonb, u.asks::jsonb, u.at
+FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::bigint[], $7::text[], $8::jsonb[],
+            $9::text[], $10::text[], $11::timestamptz[])
+    AS u(id, org, source, object_id, key, version, digest, snapshot, wanted, asks, at)
 ON CONFLICT (id) DO UPDATE SET key = excluded.key, version = excluded.version, digest = excluded.digest,
     snapshot = excluded.snapshot, wanted = excluded.wanted, asks_seen = excluded.asks_seen,
     read_at = excluded.read_at, updated_at = clock_timestamp()
@@ -42,7 +46,9 @@ SELECT * FROM unnest($1::uuid[], $2::bigint[], $3::text[], $4::text[], $5::text[
 """
 _QUEUE: Final = """
 INSERT INTO run_queue (run_id, org, line, project, skills, sort_key)
-SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::jsonb[], $6::bigint[])
+SELECT u.id, u.org, u.line, u.project, u.skills::jsonb, u.sort_key
+FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::bigint[])
+    AS u(id, org, line, project, skills, sort_key)
 ON CONFLICT (run_id) DO UPDATE SET line = excluded.line, sort_key = excluded.sort_key, skills = excluded.skills
 """
 _UNQUEUE: Final = "DELETE FROM run_queue WHERE run_id = ANY($1::uuid[])"
@@ -82,8 +88,8 @@ async def save_tasks(conn: Any, tasks: Sequence[Task]) -> None:
         [task.version for task in tasks],
         [s.digest for s in snapshots],
         [s.model_dump(mode="json") for s in snapshots],
-        [list(task.wanted) for task in tasks],
-        [list(task.asks_seen) for task in tasks],
+        [_list(task.wanted) for task in tasks],
+        [_list(task.asks_seen) for task in tasks],
         [s.read_at for s in snapshots],
     )
 
@@ -143,7 +149,7 @@ async def enqueue(conn: Any, waiting: Sequence[tuple[Run, Task]]) -> None:
             [run.org for run, _ in waiting],
             [run.line for run, _ in waiting],
             [task.snapshot.project for _, task in waiting],
-            [list(task.snapshot.labels) for _, task in waiting],
+            [_list(task.snapshot.labels) for _, task in waiting],
             [run.sort_key(task.snapshot.priority) for run, task in waiting],
         )
 
@@ -171,3 +177,8 @@ def _task(row: Any) -> Task:
 
 def _body(run: Run) -> dict[str, Any]:
     return run.model_dump(mode="json")
+
+
+def _list(values: Sequence[str]) -> str:
+    """Return a JSON list as text: inside an array parameter a list would be taken for a further dimension."""
+    return orjson.dumps(list(values)).decode()
