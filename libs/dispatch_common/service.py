@@ -9,7 +9,7 @@ import contextvars
 import random
 import signal
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterable, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import timedelta
 from typing import Any, Final
 
@@ -49,6 +49,7 @@ class Context:
         self.name = name
         self.db = db
         self.broker: NatsBroker | None = None
+        self.urls: dict[str, str] = {}  #: where it listens, by what people call it
         self.died: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._tasks: set[asyncio.Task[None]] = set()
         self._checks: list[str] = []
@@ -198,19 +199,35 @@ def _untraced() -> Any:
     return fresh
 
 
-async def run(services: Iterable[Serve], settings: Settings, *, started: Callable[[], None] | None = None) -> None:
-    """Enter all services, wait for SIGINT or SIGTERM (or for one to die), and leave them in reverse order."""
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
+async def first_death(contexts: Iterable[Context]) -> None:
+    """Wait until a background task of any of these services dies, and raise what killed it."""
+    done, _ = await asyncio.wait([ctx.died for ctx in contexts], return_when=asyncio.FIRST_COMPLETED)
+    for death in done:
+        death.result()
+
+
+@asynccontextmanager
+async def stop_signals() -> AsyncGenerator[asyncio.Event]:
+    """Turn SIGINT and SIGTERM into an event for as long as this is open."""
+    stop, loop = asyncio.Event(), asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
-    async with AsyncExitStack() as stack:
-        entered = [await stack.enter_async_context(serve(settings)) for serve in services]
-        deaths = [ctx.died for ctx in entered if isinstance(ctx, Context)]
-        if started is not None:
-            started()
-        waiting = asyncio.create_task(stop.wait())
-        done, _ = await asyncio.wait([waiting, *deaths], return_when=asyncio.FIRST_COMPLETED)
-        waiting.cancel()
-    for death in done & set(deaths):
-        death.result()
+    try:
+        yield stop
+    finally:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.remove_signal_handler(number)
+
+
+async def wait_for(stop: asyncio.Event, *works: Coroutine[Any, Any, None]) -> None:
+    """Wait for ``stop``, or raise what the first of ``works`` raises."""
+    waiting = asyncio.create_task(stop.wait())
+    tasks = [asyncio.create_task(work) for work in works]
+    try:
+        done, _ = await asyncio.wait([waiting, *tasks], return_when=asyncio.FIRST_COMPLETED)
+        for task in done - {waiting}:
+            task.result()
+    finally:
+        for task in (waiting, *tasks):
+            task.cancel()
+        await asyncio.gather(waiting, *tasks, return_exceptions=True)
