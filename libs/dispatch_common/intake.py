@@ -13,7 +13,7 @@ from typing import Final
 
 from nats.aio.msg import Msg
 
-from dispatch_common import ids, inbox, telemetry
+from dispatch_common import clock, ids, inbox, telemetry
 from dispatch_common.db import AWAY, Db, Tx
 from dispatch_common.errors import MalformedFact, Permanent, Transient
 from dispatch_common.events import Fact, decode
@@ -78,18 +78,19 @@ class Intake:
         """Handle facts in one transaction, each at most once."""
         if not facts:
             return
-        with telemetry.span(f"{self._service} takes", facts[0].traceparent, facts=len(facts)):
-            async with self._db.transaction() as tx:
-                new = await inbox.first_time(tx, self._service, [fact.id for fact in facts])
-                fresh: list[Fact] = []
-                for fact in facts:
-                    if fact.id in new:
-                        new.discard(fact.id)
-                        fresh.append(fact)
-                if fresh:
-                    await self._react(tx, fresh)
-        for fact in facts:
+        began = clock.wall_ns()
+        fresh: list[Fact] = []
+        async with self._db.transaction() as tx:
+            new = await inbox.first_time(tx, self._service, [fact.id for fact in facts])
+            for fact in facts:
+                if fact.id in new:
+                    new.discard(fact.id)
+                    fresh.append(fact)
+            if fresh:
+                await self._react(tx, fresh)
+        for fact in fresh:
             telemetry.FACTS_TAKEN.labels(self._service, fact.type).inc()
+            telemetry.taken(f"{self._service} takes {fact.type}", fact.traceparent, about=fact.about, began=began)
 
     async def _failed(self, message: Msg, error: Exception) -> None:
         tries = delivered(message)

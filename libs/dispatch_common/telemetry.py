@@ -96,6 +96,15 @@ def traceparent() -> str | None:
     return carrier.get("traceparent")
 
 
+def taken(name: str, parent: str | None, *, about: str, began: int) -> None:
+    """Record, in the trace of ``parent``, that a fact was taken; nothing when that trace is not sampled."""
+    if parent is None or not parent.endswith("-01"):
+        return
+    context = _PROPAGATOR.extract({"traceparent": parent})
+    attributes = {"dispatch.about": about}
+    tracer.start_span(name, context=context, kind=SpanKind.CONSUMER, attributes=attributes, start_time=began).end()
+
+
 @contextmanager
 def span(
     name: str, parent: str | None = None, *, kind: SpanKind = SpanKind.INTERNAL, **attributes: Any
