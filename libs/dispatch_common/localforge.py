@@ -200,6 +200,15 @@ def branch_tip(repository: Path, branch: str) -> str | None:
     return found[0] if found else None
 
 
+def is_ancestor(repository: Path, older: str, newer: str) -> bool:
+    """Return whether a commit is part of another's history; also false when the repository does not have it."""
+    try:
+        git(repository, "merge-base", "--is-ancestor", older, newer)
+    except GitSaidNo:
+        return False
+    return True
+
+
 def _tip(repository: Path, branch: str) -> str:
     tip = branch_tip(repository, branch)
     if tip is None:

@@ -117,6 +117,7 @@ class PublicationRow(SQLModel, table=True):
     answer: dict[str, Any] | None = Field(default=None, sa_column=json_column())  #: the ResultPublished that was said
     stop_asked: str | None = None
     next_check: datetime | None = Field(default=None, sa_column=time_column())
+    leased_until: datetime | None = Field(default=None, sa_column=time_column())  #: a worker is at it and renews this
     at: datetime = Field(sa_column=time_column(nullable=False, default=True))
 
 

@@ -12,6 +12,14 @@ from services.result_publisher.trees import Change
 
 #: Never part of a result: the system's own folder, and what could make later clones fetch from elsewhere.
 KEPT_OUT: Final = (".dispatch/**", ".gitmodules", "**/.gitmodules")
+#: What runs with a repository's own rights, decides who reviews, or pulls in others' code: a person agrees, always.
+ALWAYS_ASKED: Final = (
+    ".github/**", ".gitlab-ci.yml", ".gitlab/**", ".circleci/**", ".ci/**", ".buildkite/**", ".travis.yml",
+    "azure-pipelines.yml", "bitbucket-pipelines.yml", "**/Jenkinsfile", ".woodpecker/**", ".woodpecker.yml", ".drone.yml",
+    "**/CODEOWNERS",
+    "**/*.lock", "**/*.lockb", "**/package-lock.json", "**/npm-shrinkwrap.json", "**/pnpm-lock.yaml", "**/go.sum",
+    "**/requirements.lock", "**/gradle.lockfile", "**/packages.lock.json",
+)  # fmt: skip
 _SHOWN: Final = 10
 
 
@@ -57,10 +65,10 @@ def digest(findings: Findings) -> str:
     return hashlib.sha256("\n".join(parts).encode(errors="surrogatepass")).hexdigest()
 
 
-def judge(findings: Findings, grant: Grant, *, protected: Sequence[str] = (), approved: str | None = None) -> Judgement:
+def judge(findings: Findings, grant: Grant, *, approved: str | None = None) -> Judgement:
     """Return what is said of a result. An approval of exactly this result answers what a person was wanted for."""
     mark = digest(findings)
-    refused = [*_forbidden(findings, grant, protected), *_too_large(findings, grant), *_leaked(findings)]
+    refused = [*_forbidden(findings, grant), *_too_large(findings, grant), *_leaked(findings)]
     if refused:
         return Judgement(Verification.REFUSED, tuple(refused), mark)
     wanted, reasons = _wants_a_person(findings, grant)
@@ -71,9 +79,9 @@ def judge(findings: Findings, grant: Grant, *, protected: Sequence[str] = (), ap
     return Judgement(Verification.NEEDS_APPROVAL, tuple(reasons), mark, wanted)
 
 
-def _forbidden(findings: Findings, grant: Grant, protected: Sequence[str]) -> list[Reason]:
+def _forbidden(findings: Findings, grant: Grant) -> list[Reason]:
     kept_out = [path for path in findings.touched if paths.matching(path, KEPT_OUT, folded=True)]
-    shut = [path for path in findings.touched if paths.matching(path, protected, folded=True)]
+    shut = [path for path in findings.touched if paths.matching(path, grant.paths_protected, folded=True)]
     beyond = [path for path in findings.touched if not paths.matching(path, grant.paths_allowed)]
     reasons: list[Reason] = []
     if kept_out:
@@ -116,7 +124,8 @@ def _leaked(findings: Findings) -> list[Reason]:
 
 
 def _wants_a_person(findings: Findings, grant: Grant) -> tuple[tuple[str, ...], list[Reason]]:
-    wanted = [path for path in findings.touched if paths.matching(path, grant.paths_needing_approval, folded=True)]
+    asked = (*ALWAYS_ASKED, *grant.paths_needing_approval)
+    wanted = [path for path in findings.touched if paths.matching(path, asked, folded=True)]
     reasons: list[Reason] = []
     if wanted:
         sentence = f"The result changes {_names(wanted)}; a person has to agree to that."

@@ -85,7 +85,7 @@ def _pointless(publication: Publication, kind: Kind) -> str:
     if failed:
         # The run fails for it, and its end tells the work item.
         return f"{PLAIN[failed[0]]} could not be made"
-    if kind is Kind.STATE and not _is_done(publication, Kind.PULL):
+    if kind is Kind.STATE and Kind.PULL in publication.wanted and not _is_done(publication, Kind.PULL):
         return "there is no pull request to move it for"
     return ""
 
