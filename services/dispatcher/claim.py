@@ -36,8 +36,10 @@ SELECT h.run_id, p.line, p.project, h.skills, h.sort_key
 FROM unnest($2::text[], $3::text[]) AS p(line, project), LATERAL (
     SELECT q.run_id, q.skills, q.sort_key FROM run_queue q JOIN runs r ON r.id = q.run_id
     WHERE q.org = $1 AND q.line = p.line AND q.project = p.project
-    ORDER BY q.sort_key LIMIT 64 FOR UPDATE OF q, r SKIP LOCKED) h
+    ORDER BY q.sort_key LIMIT $4 FOR UPDATE OF q, r SKIP LOCKED) h
 """
+#: Fewer than this in a round means that slots or runs are used up.
+_WORTH_ANOTHER: Final = 32
 _TAKE: Final = """
 UPDATE agent_slots SET attempt_id = u.attempt_id
 FROM unnest($2::text[], $3::bigint[], $4::uuid[]) AS u(agent, number, attempt_id)
@@ -46,7 +48,16 @@ WHERE agent_slots.org = $1 AND agent_slots.agent = u.agent AND agent_slots.numbe
 
 
 async def claim(batch: Batch, catalog: Catalog, org: str) -> int:
-    """Assign as many waiting runs as there are fitting slots and return how many."""
+    """Assign waiting runs to fitting slots until either is used up (or enough is in hand) and return how many."""
+    total, most = 0, 8
+    while (claimed := await _round(batch, catalog, org)) and most:
+        total, most = total + claimed, most - 1
+        if claimed < _WORTH_ANOTHER:
+            break
+    return total
+
+
+async def _round(batch: Batch, catalog: Catalog, org: str) -> int:
     conn: Any = batch.tx.conn
     pairs = await conn.fetch(_LINES, org)
     if not pairs:
@@ -59,7 +70,9 @@ async def claim(batch: Batch, catalog: Catalog, org: str) -> int:
     if not open_pairs:
         return 0
     lines, projects = [row["line"] for row in open_pairs], [row["project"] for row in open_pairs]
-    chosen = match(_ranked(await conn.fetch(_HEADS, org, lines, projects)), slots)
+    # A few more heads than slots: what is locked here and not taken is work for nothing.
+    depth = max(4, 2 * -(-len(slots) // len(open_pairs)))
+    chosen = match(_ranked(await conn.fetch(_HEADS, org, lines, projects, depth)), slots)
     await _assign(batch, catalog, chosen, org)
     return len(chosen)
 
