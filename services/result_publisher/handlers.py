@@ -29,20 +29,23 @@ Asked = PublishRequested | PublishStopAsked
 
 
 class Handlers:
-    """Reacts to facts; ``wake`` tells the worker that there is something to do."""
+    """Reacts to facts, and tells the worker when there is something to do."""
 
-    def __init__(self, wake: Callable[[], None]) -> None:
+    def __init__(self) -> None:
+        self._wake: Callable[[], None] = _nobody
+
+    def wakes(self, wake: Callable[[], None]) -> None:
+        """Call ``wake`` from now on when a publication is due."""
         self._wake = wake
 
     async def react(self, tx: Tx, facts: Sequence[Fact]) -> None:
-        now = await tx.now()
         requests = [fact for fact in facts if isinstance(fact, PublishRequested)]
         stops = [fact for fact in facts if isinstance(fact, PublishStopAsked)]
         told = [fact for fact in facts if isinstance(fact, RunEnded) and fact.state is not RunState.COMPLETED]
         if requests:
-            await self._requested(tx, requests, now)
+            await self._requested(tx, requests, await tx.now())
         if stops:
-            await self._stopped(tx, stops, now)
+            await self._stopped(tx, stops, await tx.now())
         if told:
             await self._ended(tx, told)
 
@@ -78,6 +81,10 @@ class Handlers:
         if rows:
             await store.insert(tx, rows)
         self._wake()
+
+
+def _nobody() -> None:
+    """Leave it to the worker's poll."""
 
 
 def is_nothing(fact: PublishRequested) -> bool:

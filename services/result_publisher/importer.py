@@ -74,6 +74,15 @@ async def repository(folder: Path, mirror: Path) -> AsyncGenerator[Git]:
 
 async def take_in(git: Git, content: bytes, given: Given, limits: Limits = LIMITS) -> Findings:
     """Index a bundle and return what it holds; HostileResult or HostileTree when it must not be published."""
+    await index(git, content, given, limits)
+    try:
+        return await _look_through(git, given, limits)
+    except (GitFailed, ObjectUnusable) as error:
+        raise HostileResult(f"The bundle's objects cannot be used: {error}.") from error
+
+
+async def index(git: Git, content: bytes, given: Given, limits: Limits = LIMITS) -> None:
+    """Index a bundle whose header agrees with what was given; HostileResult otherwise."""
     if len(content) > limits.bundle_bytes:
         raise HostileResult(f"The bundle has {len(content)} bytes; {limits.bundle_bytes} are taken.")
     header = bundles.parse(content)
@@ -82,10 +91,6 @@ async def take_in(git: Git, content: bytes, given: Given, limits: Limits = LIMIT
     if reason := bundles.mismatch(header, ref=given.ref, base=given.base, commit=given.commit):
         raise HostileResult(f"The bundle was not taken: {reason}.")
     await _index(git, content[header.pack_at :], limits)
-    try:
-        return await _look_through(git, given, limits)
-    except (GitFailed, ObjectUnusable) as error:
-        raise HostileResult(f"The bundle's objects cannot be used: {error}.") from error
 
 
 async def _index(git: Git, pack: bytes, limits: Limits) -> None:

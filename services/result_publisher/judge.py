@@ -15,8 +15,8 @@ KEPT_OUT: Final = (".dispatch/**", ".gitmodules", "**/.gitmodules")
 #: What runs with a repository's own rights, decides who reviews, or pulls in others' code: a person agrees, always.
 ALWAYS_ASKED: Final = (
     ".github/**", ".gitlab-ci.yml", ".gitlab/**", ".circleci/**", ".ci/**", ".buildkite/**", ".travis.yml",
-    "azure-pipelines.yml", "bitbucket-pipelines.yml", "**/Jenkinsfile", ".woodpecker/**", ".woodpecker.yml", ".drone.yml",
-    "**/CODEOWNERS",
+    "azure-pipelines.yml", "bitbucket-pipelines.yml", "**/Jenkinsfile", ".woodpecker/**", ".woodpecker.yml",
+    ".drone.yml", "**/CODEOWNERS",
     "**/*.lock", "**/*.lockb", "**/package-lock.json", "**/npm-shrinkwrap.json", "**/pnpm-lock.yaml", "**/go.sum",
     "**/requirements.lock", "**/gradle.lockfile", "**/packages.lock.json",
 )  # fmt: skip

@@ -70,7 +70,8 @@ WHERE run_id = $1 AND revision = $2
 _LOCK: Final = "SELECT state, stop_asked FROM publications WHERE run_id = $1 AND revision = $2 FOR UPDATE"
 
 _EFFECT: Final = """
-INSERT INTO effects (key, org, run_id, revision, kind, state, target, request, outcome, sentence, tries, next_check, done_at)
+INSERT INTO effects
+    (key, org, run_id, revision, kind, state, target, request, outcome, sentence, tries, next_check, done_at)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, CASE WHEN $6 = 'done' THEN clock_timestamp() END)
 ON CONFLICT (key) DO UPDATE SET
     state = excluded.state, outcome = excluded.outcome, sentence = excluded.sentence,
@@ -134,6 +135,11 @@ async def load(db: Db, name: Name) -> Stored:
         row = (await read(tx, [name]))[0]
         effects = await tx.conn.fetch("SELECT * FROM effects WHERE run_id = $1 AND revision = $2", *name)
         return record.stored(row, effects, row["now"])
+
+
+async def now(db: Db) -> datetime:
+    """Return the database's time."""
+    return await db.fetchval("SELECT clock_timestamp()")
 
 
 async def put_effect(db: Db, work: Stored, effect: Effect, target: str, *, fresh_write: bool = False) -> bool:

@@ -50,3 +50,17 @@ class Nowhere:
 
     async def write(self, kind: Kind) -> Written:
         return Written(Answer.REFUSED, why=self.why)
+
+
+@dataclass(frozen=True, slots=True)
+class Away:
+    """A target that could not even be found at present."""
+
+    why: str
+    retry_after: timedelta
+
+    async def look(self, kind: Kind) -> Looked:
+        return Looked(Seen.UNREADABLE, why=self.why, retry_after=self.retry_after)
+
+    async def write(self, kind: Kind) -> Written:
+        return Written(Answer.NOT_SENT, why=self.why, retry_after=self.retry_after)
