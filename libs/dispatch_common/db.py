@@ -52,6 +52,7 @@ class Tx:
         self.conn: Any = conn
         self._service = service
         self._facts: list[Fact] = []
+        self._afterwards: list[Callable[[], None]] = []
 
     async def now(self) -> datetime:
         """Return Postgres's clock."""
@@ -60,6 +61,15 @@ class Tx:
     def say(self, *facts: Fact) -> None:
         """Emit facts with this transaction."""
         self._facts.extend(facts)
+
+    def afterwards(self, wake: Callable[[], None]) -> None:
+        """Call ``wake`` right after the commit, never after a roll-back. A hint to whoever works on the rows."""
+        self._afterwards.append(wake)
+
+    def wake(self) -> None:
+        """Give the hints. Called after the commit."""
+        for hint in self._afterwards:
+            hint()
 
     async def flush(self) -> list[Said]:
         """Write the outbox rows of all facts said so far and return them."""
@@ -108,6 +118,7 @@ class Db:
             await transaction.commit()
         if said:
             self.after_commit(said)
+        tx.wake()
 
     async def fetch(self, sql: str, *args: Any) -> list[asyncpg.Record]:
         return await self.pool.fetch(sql, *args)
