@@ -1,0 +1,166 @@
+"""The contracts between services: schemas are fresh and true, charters do not lie, nothing is said to nobody."""
+
+import ast
+import importlib
+import inspect
+from collections.abc import Iterator
+from datetime import UTC
+from pathlib import Path
+from typing import Any, cast
+
+import orjson
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from jsonschema import Draft202012Validator
+from pydantic import AwareDatetime
+
+from dispatch_common.events import FACTS, Fact
+from services.cli import contracts
+from services.cli.contracts import Charter
+
+ROOT = Path(__file__).parents[2]
+NAMES = {fact.__name__: fact for fact in FACTS.values()}
+CHARTERS = contracts.charters()
+
+st.register_type_strategy(cast("type", AwareDatetime), st.datetimes(timezones=st.just(UTC)))
+
+
+class Source:
+    """What a service's source does with facts: which it makes, and which it tells apart or reads."""
+
+    def __init__(self, package: str) -> None:
+        self.made: set[str] = set()
+        self.told_apart: set[str] = set()
+        self.named: set[str] = set()
+        for path in sorted((ROOT / "services" / package).rglob("*.py")):
+            for node in _relevant(ast.parse(path.read_text())):
+                self._see(node)
+
+    def _see(self, node: ast.AST) -> None:
+        match node:
+            case ast.Call(func=ast.Name("isinstance"), args=[_, kinds]):
+                self.told_apart |= _names(kinds)
+            case ast.Call(func=called):
+                self.made |= _names(called) if isinstance(called, ast.Name | ast.Attribute) else set()
+            case ast.MatchClass(cls=cls):
+                self.told_apart |= _names(cls)
+            case ast.Name() | ast.Attribute():
+                self.named |= _names(node)
+            case _:
+                pass
+
+
+def _relevant(tree: ast.Module) -> Iterator[ast.AST]:
+    """Everything but the declaration itself."""
+    for statement in tree.body:
+        declares = isinstance(statement, ast.Assign | ast.AnnAssign) and _names(statement) & {"HEARS", "SAYS"}
+        if not declares:
+            yield from ast.walk(statement)
+
+
+def _names(node: ast.AST) -> set[str]:
+    if isinstance(node, ast.Call):
+        return set()
+    plain = {each.id for each in ast.walk(node) if isinstance(each, ast.Name)}
+    return (plain | {each.attr for each in ast.walk(node) if isinstance(each, ast.Attribute)}) & {
+        *NAMES,
+        "HEARS",
+        "SAYS",
+    }
+
+
+def _called(facts: tuple[type[Fact], ...]) -> set[str]:
+    return {fact.__name__ for fact in facts}
+
+
+@pytest.mark.parametrize("charter", CHARTERS, ids=lambda charter: charter.service)
+def test_a_service_says_exactly_the_facts_it_declares(charter: Charter) -> None:
+    source = Source(charter.package)
+
+    assert source.made == _called(charter.says)
+
+
+@pytest.mark.parametrize("charter", CHARTERS, ids=lambda charter: charter.service)
+def test_a_service_handles_exactly_the_facts_it_declares_to_hear(charter: Charter) -> None:
+    source = Source(charter.package)
+    hears = _called(charter.hears)
+
+    assert hears - (source.named | source.told_apart) == set(), "declared, and nothing in the source takes it"
+    assert source.told_apart - hears - _called(charter.says) == set(), "taken, and not declared"
+
+
+@pytest.mark.parametrize("charter", CHARTERS, ids=lambda charter: charter.service)
+def test_the_charter_in_the_docstring_says_the_same(charter: Charter) -> None:
+    text = inspect.getdoc(importlib.import_module(f"services.{charter.package}")) or ""
+    heard, _, said = text.partition("\nSays ")
+    said = said.partition("\nOwns ")[0]
+
+    assert _mentioned(heard.partition("Hears ")[2]) == _called(charter.hears)
+    assert _mentioned(said) == _called(charter.says)
+
+
+def _mentioned(text: str) -> set[str]:
+    return {word.strip(".,;()") for word in text.split()} & NAMES.keys()
+
+
+def test_every_fact_is_said_by_the_service_that_it_names() -> None:
+    said = {(charter.service, fact.__name__) for charter in CHARTERS for fact in charter.says}
+
+    assert said == {(fact.source, name) for name, fact in NAMES.items() if name not in contracts.NOT_SAID_YET}
+
+
+def test_nothing_is_said_to_nobody() -> None:
+    heard = {name for charter in CHARTERS for name in _called(charter.hears)}
+    said = {name for charter in CHARTERS for name in _called(charter.says)}
+
+    assert said - heard == contracts.FOR_PEOPLE.keys()
+    assert heard - said == contracts.NOT_SAID_YET.keys()
+
+
+@pytest.mark.parametrize("name", NAMES)
+@settings(max_examples=15, deadline=None, suppress_health_check=(HealthCheck.too_slow,))
+@given(data=st.data())
+def test_what_is_sent_fits_its_schema(name: str, data: st.DataObject) -> None:
+    fact = data.draw(st.from_type(NAMES[name]))
+    document = orjson.loads(fact.encode())
+
+    Draft202012Validator(contracts.schema(NAMES[name])).validate(document)  # pyright: ignore[reportUnknownMemberType]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_schema_names_every_field_of_its_fact(name: str) -> None:
+    schema = contracts.schema(NAMES[name])
+    fields = set(schema["properties"]["data"]["properties"]) | set(schema["properties"])
+
+    assert set(NAMES[name].model_fields) <= fields
+
+
+def test_the_asyncapi_document_refers_to_what_exists() -> None:
+    document = contracts.asyncapi(CHARTERS, "0")
+    references = list(_references(document))
+
+    assert references
+    assert [each for each in references if not _exists(each, document)] == []
+
+
+def _references(node: Any) -> Iterator[str]:
+    if isinstance(node, dict):
+        for key, value in node.items():  # pyright: ignore[reportUnknownVariableType]
+            if key == "$ref":
+                yield str(value)  # pyright: ignore[reportUnknownArgumentType]
+            else:
+                yield from _references(value)
+    elif isinstance(node, list):
+        for value in node:  # pyright: ignore[reportUnknownVariableType]
+            yield from _references(value)
+
+
+def _exists(reference: str, document: Any) -> bool:
+    if not reference.startswith("#/"):
+        return (ROOT / "docs" / "events" / reference).is_file()
+    for part in reference[2:].split("/"):
+        if part not in document:
+            return False
+        document = document[part]
+    return True
