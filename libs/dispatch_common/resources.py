@@ -69,6 +69,7 @@ __all__ = [
     "matches",
     "parse_spec",
     "read",
+    "stored",
 ]
 
 S = TypeVar("S", bound=Spec)
@@ -77,7 +78,7 @@ S = TypeVar("S", bound=Spec)
 class Fetches(Protocol):
     """What can run a query: a Db, or the connection of a transaction."""
 
-    async def fetch(self, query: str, *args: Any) -> Sequence[Any]:
+    async def fetch(self, query: str, /, *args: Any) -> Sequence[Any]:
         """Return the rows."""
         ...
 

@@ -45,12 +45,16 @@ class Settings(BaseSettings):
     receiver_url: str = Field(default="", description="Where the console reaches the webhook-receiver.")
     console_host: str = Field(default="127.0.0.1", description="Address the console listens on.")
     console_port: int = Field(default=0, description="Its port; 0 lets the system choose.")
+    console_viewers: int = Field(default=200, ge=1, description="Event streams that the console keeps open at once.")
     ops_host: str = Field(default="127.0.0.1", description="Address of /healthz, /readyz and /metrics.")
     ops_port: int = Field(default=0, description="Its port; 0 lets the system choose.")
     public_url: str = Field(default="", description="The console's address as people reach it, used in links.")
 
     max_body_mib: int = Field(default=25, ge=1, description="Largest request the receiver takes.")
     spool_mib: int = Field(default=256, ge=1, description="Largest local spool while PostgreSQL is away.")
+    receiver_quiet_ms: int = Field(
+        default=0, ge=0, description="Pause before a work item is read, so that a burst about it is read once."
+    )
 
     executor_name: str = Field(default_factory=socket.gethostname, description="Name of this executor's host.")
     sandbox: Literal["bubblewrap", "none"] = Field(

@@ -79,6 +79,7 @@ class Delivery(SQLModel, table=True):
         Index("deliveries_due", "next_check", postgresql_where=text("next_check IS NOT NULL")),
         Index("deliveries_dedupe", "org", "source", "dedupe_key", unique=True),
         Index("deliveries_newest", "received_at"),
+        Index("deliveries_object", "org", "source", "object_id"),
     )
     id: UUID = Field(primary_key=True)
     org: str
