@@ -44,6 +44,10 @@ class ApprovalRow(SQLModel, table=True):
     __table_args__ = (
         Index("approvals_due", "expires_at", postgresql_where=text("state = 'pending'")),
         Index("approvals_run", "run_id"),
+        #: At most one of them can ever count, whatever the services do.
+        Index(
+            "approvals_alive", "run_id", "stage", unique=True, postgresql_where=text("state IN ('pending', 'granted')")
+        ),
         Index("approvals_check", "next_check", postgresql_where=text("next_check IS NOT NULL")),
     )
     id: UUID = Field(primary_key=True)

@@ -203,7 +203,7 @@ def _with_consent(
         bound = _bound(question, escalation, approval.base)
         if bound.digest == approval.digest:
             return _by_approval(bound, approval)
-    if question.stage is Stage.LAUNCH and base is None:
+    if question.stage is Stage.LAUNCH and (base is None or not base.same_place(here)):
         return replace(escalation, needs_base=True)
     return _bound(question, escalation, base)
 

@@ -11,6 +11,14 @@ down_revision = None
 _VIEWS = (
     """CREATE VIEW resources_current AS
        SELECT org, kind, name, generation, spec FROM resources WHERE spec IS NOT NULL""",
+    """CREATE VIEW approvals_waiting AS
+       SELECT org, id, run_id, ask, stage, digest, requested_by, requester_name, "grant", base, reasons, approvers,
+              created_at, expires_at
+       FROM approvals WHERE state = 'pending'""",
+    """CREATE VIEW principal_roles AS
+       SELECT org, name, roles FROM principals""",
+    """CREATE VIEW ended_runs AS
+       SELECT id, org, state FROM runs WHERE NOT live""",
     """CREATE VIEW live_runs AS
        SELECT id::text AS about, id, org, task_id, lane, state FROM runs WHERE live""",
 )
