@@ -11,7 +11,6 @@ from typing import Protocol
 from uuid import UUID
 
 from agent_runner.protocol import LaunchSpec, ResultReport, SupervisorNote
-
 from dispatch_common.errors import Transient
 
 
