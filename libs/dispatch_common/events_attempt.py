@@ -68,6 +68,7 @@ class AttemptFinished(AttemptFact):
     outcome: AttemptOutcome
     family: ErrorFamily | None = None
     sentence: str
+    next_action: str = ""  #: what a person can do about it
     result: ResultRef | None = None
     usage: Usage = Usage()
     retry_at: AwareDatetime | None = None  #: when the provider said that trying again can help
