@@ -52,11 +52,14 @@ class Tx:
         self.conn: Any = conn
         self._service = service
         self._facts: list[Fact] = []
+        self.clock: datetime | None = None
         self._afterwards: list[Callable[[], None]] = []
 
     async def now(self) -> datetime:
-        """Return Postgres's clock."""
-        return await self.conn.fetchval("SELECT clock_timestamp()")
+        """Return Postgres's clock as this transaction first read it."""
+        clock = self.clock or await self.conn.fetchval("SELECT clock_timestamp()")
+        self.clock = clock
+        return clock
 
     def say(self, *facts: Fact) -> None:
         """Emit facts with this transaction."""

@@ -8,6 +8,7 @@ import orjson
 from pydantic import AwareDatetime, BaseModel, ConfigDict
 
 _ENVELOPE: Final = ("id", "org", "time", "cause", "traceparent")
+_OUTSIDE: Final[set[str]] = set(_ENVELOPE)
 
 
 class Fact(BaseModel):
@@ -36,7 +37,6 @@ class Fact(BaseModel):
 
     def encode(self) -> bytes:
         """Return the CloudEvents JSON document."""
-        data = self.model_dump(mode="json", exclude=set(_ENVELOPE))
         head: dict[str, Any] = {
             "specversion": "1.0",
             "id": str(self.id),
@@ -46,13 +46,14 @@ class Fact(BaseModel):
             "time": self.time.isoformat(),
             "datacontenttype": "application/json",
             "org": self.org,
-            "data": data,
         }
         if self.cause is not None:
             head["cause"] = str(self.cause)
         if self.traceparent is not None:
             head["traceparent"] = self.traceparent
-        return orjson.dumps(head)
+        # The data is serialised once, by pydantic, and spliced in: half the cost of going through Python objects.
+        data = self.model_dump_json(exclude=_OUTSIDE).encode()
+        return orjson.dumps(head)[:-1] + b',"data":' + data + b"}"
 
     @classmethod
     def from_envelope(cls, envelope: Mapping[str, Any]) -> Self:

@@ -41,11 +41,11 @@ class Batch:
         conn = self.tx.conn
         if task_ids:
             self.tasks = await store.lock_tasks(conn, task_ids)
-        self._stored = await store.lock_runs(conn, wanted, task_ids)
-        self.runs = dict(self._stored)
-        missing = {run.task_id for run in self.runs.values()} - self.tasks.keys()
-        if missing:
-            self.tasks |= await store.read_tasks(conn, missing)
+        if not wanted and not task_ids:
+            return
+        for run, task in await store.lock_runs(conn, wanted, task_ids):
+            self._stored[run.id] = self.runs[run.id] = run
+            self.tasks.setdefault(task.id, task)
 
     def take(self, fact: Fact) -> None:
         """Fold one fact in."""
@@ -77,21 +77,16 @@ class Batch:
         """Write everything once."""
         conn = self.tx.conn
         await store.save_tasks(conn, list(self._saved_tasks.values()))
-        changed = [run for run in self.runs.values() if run != self._stored.get(run.id)]
-        known = [run for run in changed if run.id in self._stored]
-        await store.update_runs(conn, sorted(known, key=lambda run: run.id))
-        await store.insert_runs(conn, [run for run in changed if run.id not in self._stored])
-        await store.insert_steps(conn, self._steps)
-        await self._move_queue(changed)
-        freed = [old.attempt_id for old in self._stored.values() if old.attempt_id and not self.runs[old.id].attempt_id]
-        await store.release(conn, freed)
-        self.wakes_claim = self.wakes_claim or bool(freed) or any(store.is_queued(run) for run in changed)
-
-    async def _move_queue(self, changed: Sequence[Run]) -> None:
+        changed = [run for run in self.runs.values() if run is not self._stored.get(run.id)]
+        known = sorted((run for run in changed if run.id in self._stored), key=lambda run: run.id)
         queued = [(run, self.tasks[run.task_id]) for run in changed if store.is_queued(run)]
-        was = {run.id for run in self._stored.values() if store.is_queued(run)}
-        await store.enqueue(self.tx.conn, queued)
-        await store.dequeue(self.tx.conn, [run.id for run in changed if run.id in was and not store.is_queued(run)])
+        unqueued = [run.id for run in known if store.is_queued(self._stored[run.id]) and not store.is_queued(run)]
+        freed = [old.attempt_id for old in self._stored.values() if old.attempt_id and not self.runs[old.id].attempt_id]
+        if changed:
+            await store.write(conn, store.Writes(known, self._steps, queued, unqueued, freed))
+        # After the update: a follow-up may take its predecessor's place only once that is terminal.
+        await store.insert_runs(conn, [run for run in changed if run.id not in self._stored])
+        self.wakes_claim = self.wakes_claim or bool(freed) or bool(queued)
 
     def _received(self, fact: TaskReceived) -> None:
         task = self.tasks.get(task_id(fact))

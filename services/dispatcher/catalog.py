@@ -50,6 +50,7 @@ class Catalog:
 
     async def refresh(self, tx: Tx) -> bool:
         """Read the resources again if any was applied since, and bring the slots in line. True: something changed."""
+        await tx.conn.execute(_DROP)
         seen = tuple(await tx.conn.fetchrow(_GENERATION, self._org))
         if seen == self._seen:
             return False

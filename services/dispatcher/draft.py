@@ -37,7 +37,7 @@ class Draft:
 
     def set(self, **changes: Any) -> None:
         """Change fields without a step."""
-        self.run = self.run.model_copy(update=changes)
+        self.run = self.run.but(**changes)
 
     def move(self, to: RunState, code: str, sentence: str, next_action: str = "", **changes: Any) -> None:
         """Take one legal step and say why."""

@@ -1,59 +1,65 @@
 """Reading and writing the dispatcher's rows: many at once, in one order of locks (tasks, then runs, each by id)."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 from uuid import UUID
 
 import orjson
 
 from dispatch_common.lifecycle import RunState
+from dispatch_common.values import TaskSnapshot
 from services.dispatcher.run import Run, Step, Task
 
-_TASKS: Final = """
-SELECT id, org, version, snapshot, wanted, asks_seen FROM tasks
-WHERE id = ANY($1::uuid[]) ORDER BY id FOR UPDATE
+_TASK: Final = "t.id, t.org, t.version, t.snapshot::text AS snapshot, t.wanted, t.asks_seen"
+_TASKS: Final = f"SELECT {_TASK} FROM tasks t WHERE t.id = ANY($1::uuid[]) ORDER BY t.id FOR UPDATE"
+_BY_ID: Final = f"""
+SELECT r.body::text AS body, {_TASK} FROM runs r JOIN tasks t ON t.id = r.task_id
+WHERE r.id = ANY($1::uuid[]) ORDER BY r.id FOR UPDATE OF r
 """
-_RUNS: Final = """
-SELECT body FROM runs WHERE id = ANY($1::uuid[]) OR (task_id = ANY($2::uuid[]) AND live) ORDER BY id FOR UPDATE
+_BY_TASK: Final = f"""
+SELECT r.body::text AS body, {_TASK} FROM runs r JOIN tasks t ON t.id = r.task_id
+WHERE r.id = ANY($1::uuid[]) OR (r.task_id = ANY($2::uuid[]) AND r.live) ORDER BY r.id FOR UPDATE OF r
 """
-_SNAPSHOTS: Final = "SELECT id, org, version, snapshot, wanted, asks_seen FROM tasks WHERE id = ANY($1::uuid[])"
 _SAVE_TASKS: Final = """
 INSERT INTO tasks (id, org, source, object_id, key, version, digest, snapshot, wanted, asks_seen, read_at)
-SELECT u.id, u.org, u.source, u.object_id, u.key, u.version, u.digest, u.snapshot, u.wanted::jsonb, u.asks::jsonb, u.at
-FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::bigint[], $7::text[], $8::jsonb[],
+SELECT u.id, u.org, u.source, u.object_id, u.key, u.version, u.digest, u.snapshot::jsonb, u.wanted::jsonb,
+       u.asks::jsonb, u.at
+FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::bigint[], $7::text[], $8::text[],
             $9::text[], $10::text[], $11::timestamptz[])
     AS u(id, org, source, object_id, key, version, digest, snapshot, wanted, asks, at)
 ON CONFLICT (id) DO UPDATE SET key = excluded.key, version = excluded.version, digest = excluded.digest,
     snapshot = excluded.snapshot, wanted = excluded.wanted, asks_seen = excluded.asks_seen,
     read_at = excluded.read_at, updated_at = clock_timestamp()
 """
-_UPDATE_RUNS: Final = """
-UPDATE runs SET state = u.state, version = u.version, body = u.body, next_check = u.next_check,
-    updated_at = clock_timestamp()
-FROM unnest($1::uuid[], $2::text[], $3::bigint[], $4::jsonb[], $5::timestamptz[])
-    AS u(id, state, version, body, next_check)
-WHERE runs.id = u.id
+#: One statement, one round trip. Its parts touch different rows, so their order does not matter.
+_WRITE: Final = """
+WITH saved AS (
+    UPDATE runs SET state = u.state, version = u.version, body = u.body::jsonb, next_check = u.next_check,
+        updated_at = clock_timestamp()
+    FROM unnest($1::uuid[], $2::text[], $3::bigint[], $4::text[], $5::timestamptz[])
+        AS u(id, state, version, body, next_check)
+    WHERE runs.id = u.id),
+stepped AS (
+    INSERT INTO run_steps (run_id, number, org, from_state, to_state, code, sentence, next_action, cause)
+    SELECT * FROM unnest($6::uuid[], $7::bigint[], $8::text[], $9::text[], $10::text[], $11::text[], $12::text[],
+                         $13::text[], $14::uuid[])),
+queued AS (
+    INSERT INTO run_queue (run_id, org, line, project, skills, sort_key)
+    SELECT u.id, u.org, u.line, u.project, u.skills::jsonb, u.sort_key
+    FROM unnest($15::uuid[], $16::text[], $17::text[], $18::text[], $19::text[], $20::bigint[])
+        AS u(id, org, line, project, skills, sort_key)
+    ON CONFLICT (run_id) DO UPDATE
+        SET line = excluded.line, sort_key = excluded.sort_key, skills = excluded.skills),
+unqueued AS (DELETE FROM run_queue WHERE run_id = ANY($21::uuid[]))
+UPDATE agent_slots SET attempt_id = NULL WHERE attempt_id = ANY($22::uuid[])
 """
 _INSERT_RUNS: Final = """
 INSERT INTO runs (id, org, task_id, lane, state, version, body, next_check)
-SELECT * FROM unnest($1::uuid[], $2::text[], $3::uuid[], $4::text[], $5::text[], $6::bigint[], $7::jsonb[],
-                     $8::timestamptz[])
+SELECT u.id, u.org, u.task_id, u.lane, u.state, u.version, u.body::jsonb, u.next_check
+FROM unnest($1::uuid[], $2::text[], $3::uuid[], $4::text[], $5::text[], $6::bigint[], $7::text[], $8::timestamptz[])
+    AS u(id, org, task_id, lane, state, version, body, next_check)
 """
-_STEPS: Final = """
-INSERT INTO run_steps (run_id, number, org, from_state, to_state, code, sentence, next_action, cause)
-SELECT * FROM unnest($1::uuid[], $2::bigint[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[],
-                     $9::uuid[])
-"""
-_QUEUE: Final = """
-INSERT INTO run_queue (run_id, org, line, project, skills, sort_key)
-SELECT u.id, u.org, u.line, u.project, u.skills::jsonb, u.sort_key
-FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::bigint[])
-    AS u(id, org, line, project, skills, sort_key)
-ON CONFLICT (run_id) DO UPDATE SET line = excluded.line, sort_key = excluded.sort_key, skills = excluded.skills
-"""
-_UNQUEUE: Final = "DELETE FROM run_queue WHERE run_id = ANY($1::uuid[])"
-_RELEASE: Final = "UPDATE agent_slots SET attempt_id = NULL WHERE attempt_id = ANY($1::uuid[])"
-_DROP_DRAINED: Final = "DELETE FROM agent_slots WHERE draining AND attempt_id IS NULL"
 
 
 async def lock_tasks(conn: Any, ids: Iterable[UUID]) -> dict[UUID, Task]:
@@ -61,16 +67,11 @@ async def lock_tasks(conn: Any, ids: Iterable[UUID]) -> dict[UUID, Task]:
     return {row["id"]: _task(row) for row in await conn.fetch(_TASKS, sorted(set(ids)))}
 
 
-async def lock_runs(conn: Any, run_ids: Iterable[UUID], task_ids: Iterable[UUID]) -> dict[UUID, Run]:
-    """Lock and return runs by id, and the live runs of tasks."""
-    rows = await conn.fetch(_RUNS, sorted(set(run_ids)), sorted(set(task_ids)))
-    runs = [Run.model_validate(row["body"]) for row in rows]
-    return {run.id: run for run in runs}
-
-
-async def read_tasks(conn: Any, ids: Iterable[UUID]) -> dict[UUID, Task]:
-    """Return tasks without locking them: a run reads its task's snapshot and never writes it."""
-    return {row["id"]: _task(row) for row in await conn.fetch(_SNAPSHOTS, sorted(set(ids)))}
+async def lock_runs(conn: Any, run_ids: Iterable[UUID], task_ids: Iterable[UUID]) -> list[tuple[Run, Task]]:
+    """Lock runs by id, and the live runs of tasks; return each with its task, which is only read."""
+    runs, tasks = sorted(set(run_ids)), sorted(set(task_ids))
+    rows = await (conn.fetch(_BY_TASK, runs, tasks) if tasks else conn.fetch(_BY_ID, runs))
+    return [(Run.model_validate_json(row["body"]), _task(row)) for row in rows]
 
 
 async def save_tasks(conn: Any, tasks: Sequence[Task]) -> None:
@@ -87,24 +88,11 @@ async def save_tasks(conn: Any, tasks: Sequence[Task]) -> None:
         [s.key for s in snapshots],
         [task.version for task in tasks],
         [s.digest for s in snapshots],
-        [s.model_dump(mode="json") for s in snapshots],
+        [s.model_dump_json() for s in snapshots],
         [_list(task.wanted) for task in tasks],
         [_list(task.asks_seen) for task in tasks],
         [s.read_at for s in snapshots],
     )
-
-
-async def update_runs(conn: Any, runs: Sequence[Run]) -> None:
-    """Write changed runs."""
-    if runs:
-        await conn.execute(
-            _UPDATE_RUNS,
-            [run.id for run in runs],
-            [run.state.value for run in runs],
-            [run.version for run in runs],
-            [_body(run) for run in runs],
-            [run.next_check for run in runs],
-        )
 
 
 async def insert_runs(conn: Any, runs: Sequence[Run]) -> None:
@@ -118,53 +106,50 @@ async def insert_runs(conn: Any, runs: Sequence[Run]) -> None:
             [run.lane for run in runs],
             [run.state.value for run in runs],
             [run.version for run in runs],
-            [_body(run) for run in runs],
+            [run.model_dump_json() for run in runs],
             [run.next_check for run in runs],
         )
 
 
-async def insert_steps(conn: Any, steps: Sequence[tuple[Run, int, Step]]) -> None:
-    """Append steps: (run, number, step)."""
-    if steps:
-        await conn.execute(
-            _STEPS,
-            [run.id for run, _, _ in steps],
-            [number for _, number, _ in steps],
-            [run.org for run, _, _ in steps],
-            [step.source and step.source.value for _, _, step in steps],
-            [step.to.value for _, _, step in steps],
-            [step.code for _, _, step in steps],
-            [step.sentence for _, _, step in steps],
-            [step.next_action for _, _, step in steps],
-            [step.cause for _, _, step in steps],
-        )
+@dataclass(frozen=True, slots=True)
+class Writes:
+    """What a batch changes, besides tasks and new runs."""
+
+    runs: Sequence[Run] = ()
+    steps: Sequence[tuple[Run, int, Step]] = ()
+    queued: Sequence[tuple[Run, Task]] = ()
+    unqueued: Sequence[UUID] = ()
+    freed: Sequence[UUID] = ()  #: attempts whose slots are given back
 
 
-async def enqueue(conn: Any, waiting: Sequence[tuple[Run, Task]]) -> None:
-    """Put queued runs into the queue."""
-    if waiting:
-        await conn.execute(
-            _QUEUE,
-            [run.id for run, _ in waiting],
-            [run.org for run, _ in waiting],
-            [run.line for run, _ in waiting],
-            [task.snapshot.project for _, task in waiting],
-            [_list(task.snapshot.labels) for _, task in waiting],
-            [run.sort_key(task.snapshot.priority) for run, task in waiting],
-        )
-
-
-async def dequeue(conn: Any, run_ids: Sequence[UUID]) -> None:
-    """Take runs out of the queue."""
-    if run_ids:
-        await conn.execute(_UNQUEUE, list(run_ids))
-
-
-async def release(conn: Any, attempt_ids: Sequence[UUID]) -> None:
-    """Give slots back; a draining one disappears."""
-    if attempt_ids:
-        await conn.execute(_RELEASE, list(attempt_ids))
-        await conn.execute(_DROP_DRAINED)
+async def write(conn: Any, writes: Writes) -> None:
+    """Write changed runs, steps, the queue and the slots."""
+    runs, steps, queued = writes.runs, writes.steps, writes.queued
+    await conn.execute(
+        _WRITE,
+        [run.id for run in runs],
+        [run.state.value for run in runs],
+        [run.version for run in runs],
+        [run.model_dump_json() for run in runs],
+        [run.next_check for run in runs],
+        [run.id for run, _, _ in steps],
+        [number for _, number, _ in steps],
+        [run.org for run, _, _ in steps],
+        [step.source and step.source.value for _, _, step in steps],
+        [step.to.value for _, _, step in steps],
+        [step.code for _, _, step in steps],
+        [step.sentence for _, _, step in steps],
+        [step.next_action for _, _, step in steps],
+        [step.cause for _, _, step in steps],
+        [run.id for run, _ in queued],
+        [run.org for run, _ in queued],
+        [run.line for run, _ in queued],
+        [task.snapshot.project for _, task in queued],
+        [_list(task.snapshot.labels) for _, task in queued],
+        [run.sort_key(task.snapshot.priority) for run, task in queued],
+        list(writes.unqueued),
+        list(writes.freed),
+    )
 
 
 def is_queued(run: Run) -> bool:
@@ -172,11 +157,15 @@ def is_queued(run: Run) -> bool:
 
 
 def _task(row: Any) -> Task:
-    return Task.model_validate(dict(row))
-
-
-def _body(run: Run) -> dict[str, Any]:
-    return run.model_dump(mode="json")
+    snapshot = TaskSnapshot.model_validate_json(row["snapshot"])
+    return Task(
+        id=row["id"],
+        org=row["org"],
+        version=row["version"],
+        snapshot=snapshot,
+        wanted=tuple(row["wanted"]),
+        asks_seen=tuple(row["asks_seen"]),
+    )
 
 
 def _list(values: Sequence[str]) -> str:
