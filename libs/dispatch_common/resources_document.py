@@ -157,10 +157,12 @@ def _scalar(node: Any) -> Any:
 
 
 def _integer(text: str) -> int | str:
-    digits = text.replace("_", "")
     # Beyond 64 bits it is no number that any field takes; as text it gets the ordinary answer.
-    value = int(digits, 0) if not re.fullmatch(r"[-+]?0\d+", digits) else int(digits)
-    return value if abs(value) < 2**63 and len(text) < 64 else text
+    digits = text.replace("_", "")
+    if len(digits) > 64:
+        return text
+    value = int(digits) if re.fullmatch(r"[-+]?0\d+", digits) else int(digits, 0)
+    return value if abs(value) < 2**63 else text
 
 
 def _float(text: str) -> float | str:
