@@ -76,7 +76,7 @@ def content_type_is_json(content_type: str, content_encoding: str) -> bool:
     kind, *parameters = [part.strip().lower() for part in content_type.split(";")]
     charsets = [part for part in parameters if part.startswith("charset=")]
     plain = content_encoding.strip().lower() in ("", "identity")
-    return kind == "application/json" and plain and all(each.strip('"') == "charset=utf-8" for each in charsets)
+    return kind == "application/json" and plain and all(each.replace('"', "") == "charset=utf-8" for each in charsets)
 
 
 def signature(secret: str, body: bytes) -> str:
