@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from dispatch_common.errors import Permanent
+from dispatch_common.errors import Permanent, Transient
 from services.result_publisher import bundle as bundles
 from services.result_publisher import scanning
 from services.result_publisher.git import Git, GitFailed, GitTooMuch, GitTooSlow
@@ -27,6 +27,10 @@ _HASH: Final = 40
 
 class HostileResult(Permanent):
     """The bundle is not what an honest attempt leaves. The message says what, for people."""
+
+
+class DiskFull(Transient):
+    """Our own disk is full; the bundle is not to blame."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +110,8 @@ async def _index(git: Git, pack: bytes, limits: Limits) -> None:
         )
     except (GitFailed, GitTooSlow, GitTooMuch) as error:
         said = error.stderr if isinstance(error, GitFailed) else str(error)
+        if "No space left" in said:
+            raise DiskFull(f"The bundle could not be unpacked: {said}.") from error
         raise HostileResult(f"git refused the bundle's objects: {said}.") from error
 
 

@@ -72,7 +72,7 @@ _LOCK: Final = "SELECT state, stop_asked FROM publications WHERE run_id = $1 AND
 _EFFECT: Final = """
 INSERT INTO effects
     (key, org, run_id, revision, kind, state, target, request, outcome, sentence, tries, next_check, done_at)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, CASE WHEN $6 = 'done' THEN clock_timestamp() END)
+VALUES ($1, $2, $3, $4, $5, $6::text, $7, $8, $9, $10, $11, $12, CASE WHEN $6::text = 'done' THEN clock_timestamp() END)
 ON CONFLICT (key) DO UPDATE SET
     state = excluded.state, outcome = excluded.outcome, sentence = excluded.sentence,
     tries = excluded.tries, next_check = excluded.next_check, done_at = excluded.done_at
@@ -80,7 +80,8 @@ WHERE effects.state IN ('intent', 'unknown')
 """
 
 _VERIFIED: Final = """
-UPDATE publications SET state = $3, verified = $4, next_check = CASE WHEN $3 = 'finished' THEN NULL ELSE next_check END
+UPDATE publications SET state = $3::text, verified = $4,
+    next_check = CASE WHEN $3::text = 'finished' THEN NULL ELSE next_check END
 WHERE run_id = $1 AND revision = $2 AND state = 'asked'
 RETURNING true
 """

@@ -103,10 +103,12 @@ class PlaneItem:
             return Looked(Seen.GONE, why=f"the project has no state '{self.message.state or _STARTED}'; {remedy}")
         if item.state is not None and item.state.id == target.id:
             return Looked(Seen.STANDS, found=Found(ref=target.id))
-        if mover := await self._moved_by_a_person():
-            return Looked(Seen.WITHDRAWN, why=mover)
+        present = item.state.name if item.state else "no state"
+        if await self._moved_by_a_person():
+            why = f"a person moved it to '{present}' while the run was under way; that stands"
+            return Looked(Seen.WITHDRAWN, why=why)
         if item.state is not None and item.state.group in _CLOSED:
-            return Looked(Seen.WITHDRAWN, why=f"it is already in '{item.state.name}'")
+            return Looked(Seen.WITHDRAWN, why=f"it is already in '{present}'")
         return Looked(Seen.ABSENT)
 
     async def _move(self) -> Found:
@@ -126,12 +128,12 @@ class PlaneItem:
         grouped = [state for state in states if state.group == (wanted or _STARTED)]
         return next(iter([*named, *grouped]), None)
 
-    async def _moved_by_a_person(self) -> str:
+    async def _moved_by_a_person(self) -> bool:
         own = self.own_id or (await self.plane.me()).id
-        for activity in await self.plane.activities(self.project_id, self.item_id):
-            if activity.field.startswith("state") and activity.created_at > self.since and activity.actor != own:
-                return f"a person moved it to '{activity.new_value}' while the run was under way; that stands"
-        return ""
+        return any(
+            activity.field.startswith("state") and activity.created_at > self.since and activity.actor != own
+            for activity in await self.plane.activities(self.project_id, self.item_id)
+        )
 
 
 def _wait(error: PlaneUnavailable) -> timedelta | None:
