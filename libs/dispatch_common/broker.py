@@ -15,8 +15,8 @@ def make_broker(settings: Settings, service: str) -> NatsBroker:
     """Return a broker that reconnects for ever: FastStream's default freezes the process after two minutes away."""
 
     async def closed() -> None:
-        telemetry.log.error("the broker's connection closed for good", service=service)
         if not broker_is_stopping(broker):
+            telemetry.log.error("the broker's connection closed for good; the process ends", service=service)
             os.kill(os.getpid(), signal.SIGTERM)
 
     async def failed(error: Exception) -> None:

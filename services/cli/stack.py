@@ -25,6 +25,7 @@ from dispatch_common.settings import Settings
 #: In the order of starting: the console is told where the receiver listens.
 SERVICES: Final = ("webhook-receiver", "dispatcher", "policy", "executor", "result-publisher", "console")
 READY_FILE: Final = "ready.json"
+TOKEN_FILE: Final = "admin.token"
 _DATABASE_PATIENCE: Final = timedelta(seconds=60)
 
 
@@ -72,6 +73,8 @@ async def running(settings: Settings, services: Sequence[str] = SERVICES) -> Asy
         await _migrated(started.settings.database_url)
         for name in services:
             await _enter(stack, started, name)
+        if "console" in services:
+            await _admin(started)
         ops = http_server(health.app(), host=settings.ops_host, port=settings.ops_port)
         started.urls["ops"] = await stack.enter_async_context(ops)
         await _all_ready()
@@ -118,7 +121,7 @@ def _local() -> Any:
 
 @tenacity.retry(
     retry=tenacity.retry_if_exception_type(AWAY),
-    wait=tenacity.wait_exponential_jitter(initial=0.1, max=2),
+    wait=tenacity.wait_exponential_jitter(multiplier=0.1, max=2),
     stop=tenacity.stop_after_delay(_DATABASE_PATIENCE),
     reraise=True,
 )
@@ -134,6 +137,15 @@ async def _enter(stack: AsyncExitStack, started: Stack, name: str) -> None:
     if "receiver" in ctx.urls and not started.settings.receiver_url:
         started.settings = started.settings.model_copy(update={"receiver_url": ctx.urls["receiver"]})
     telemetry.log.info("started", service=name, **ctx.urls)
+
+
+async def _admin(started: Stack) -> None:
+    """Make sure that whoever may read the data folder can use the console."""
+    auth = importlib.import_module("services.console.auth")
+    started.token_file = started.settings.data / TOKEN_FILE
+    console = next(ctx for ctx in started.contexts if ctx.name == "console")
+    roles = [role.value for role in auth.Role]
+    await auth.ensure_principal(console.db, "admin", roles, token_file=started.token_file, org=started.settings.org)
 
 
 async def _all_ready() -> None:
