@@ -1,6 +1,7 @@
 """The small types that resource fields are made of: names, durations, sizes, patterns. Pure; errors carry a remedy."""
 
 import re
+from functools import lru_cache
 from typing import Annotated, Any, ClassVar, Final
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, WithJsonSchema
@@ -202,7 +203,8 @@ class Spec(Part):
     plural: ClassVar[str]
 
 
-def _translated(pattern: str) -> str:
+@lru_cache(maxsize=4096)
+def _compiled(pattern: str) -> re.Pattern[str]:
     """Return a pattern as a regular expression over whole paths: ** crosses folders, * and ? do not."""
     out: list[str] = []
     for part in re.split(r"(\*\*/|\*\*|\*|\?)", pattern):
@@ -217,12 +219,12 @@ def _translated(pattern: str) -> str:
                 out.append("[^/\x00\x01]")
             case _:
                 out.append(re.escape(part))
-    return "".join(out)
+    return re.compile("".join(out), re.DOTALL)
 
 
 def matches(pattern: str, text: str) -> bool:
     """Tell whether a pattern with *, ** and ? covers the whole text."""
-    return re.fullmatch(_translated(pattern), text, re.DOTALL) is not None
+    return _compiled(pattern).fullmatch(text) is not None
 
 
 def covers(wide: str, narrow: str) -> bool:
@@ -231,4 +233,4 @@ def covers(wide: str, narrow: str) -> bool:
         return True
     # The narrow one's wildcards become characters that only an equal or stronger wildcard of the wide one matches.
     sample = narrow.replace("**", "\x01").replace("*", "\x00").replace("?", "\x00")
-    return re.fullmatch(_translated(wide), sample, re.DOTALL) is not None
+    return _compiled(wide).fullmatch(sample) is not None

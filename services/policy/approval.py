@@ -12,10 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Any, Final
+from typing import Final
 from uuid import UUID
-
-import orjson
 
 from dispatch_common.events import ApprovalOutcome
 from dispatch_common.values import Actor, Grant, Judged, Reason, Stage
@@ -105,13 +103,14 @@ class Answered:
 
 def digest_of(judged: Judged, stage: Stage, grant: Grant, base: Base | None) -> str:
     """Return the digest that an approval is bound to: the question, the grant, the base commit."""
-    document: dict[str, Any] = {
-        "judged": judged.model_dump(mode="json"),
-        "stage": stage,
-        "grant": grant.model_dump(mode="json"),
-        "base": [base.repository, base.url, base.branch, base.commit] if base else None,
-    }
-    return hashlib.sha256(orjson.dumps(document, option=orjson.OPT_SORT_KEYS)).hexdigest()
+    # Without defaults, so that a field added by a later version leaves the digests of what lacks it as they are.
+    parts = (
+        stage.encode(),
+        judged.model_dump_json(exclude_defaults=True).encode(),
+        grant.model_dump_json(exclude_defaults=True).encode(),
+        repr((base.repository, base.url, base.branch, base.commit) if base else None).encode(),
+    )
+    return hashlib.sha256(b"\x00".join(parts)).hexdigest()
 
 
 def over(approval: Approval, now: datetime, up_since: datetime) -> bool:

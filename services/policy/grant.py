@@ -68,13 +68,14 @@ def as_narrowing(permissions: AgentPermissionSet) -> Narrowing:
 def for_repository(grant: Grant, repository: Repository, by: str) -> tuple[Grant, tuple[Reason, ...]]:
     """Return the grant with what a repository asks for."""
     grant, reasons = cut(grant, repository.grant, by)
-    wanted = Narrowing(paths_needing_approval=repository.paths_needing_approval)
-    grant, more = cut(grant, wanted, by)
+    grant, more = cut(grant, Narrowing(paths_needing_approval=repository.paths_needing_approval), by)
     return grant.model_copy(update={"paths_protected": repository.protected_paths}), (*reasons, *more)
 
 
 def cut(grant: Grant, part: Narrowing, by: str) -> tuple[Grant, tuple[Reason, ...]]:
     """Return the grant within ``part``, and a reason for each thing that became less."""
+    if not part.model_fields_set:
+        return grant, ()
     changes: dict[str, Any] = {}
     reasons: list[Reason] = []
     for name, field, word in _PATTERNS:

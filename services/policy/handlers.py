@@ -55,7 +55,7 @@ class Handlers:
         await store.settle(tx, [(each.asked.run_id, each.asked.ask) for each in fresh if each.approvals])
 
     async def _store(self, tx: Tx, org: str, fresh: Sequence[Consequence], generation: str) -> None:
-        new = await store.decide(tx, fresh, generation)
+        new = await store.decide(tx, org, fresh, generation)
         if len(new) < len(fresh):
             raise Transient("another policy answered the same question; asking the table again")
         await store.keep(tx, org, {a.id: a for each in fresh for a in each.changed}.values())

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 
 from dispatch_common.resources import (
@@ -16,9 +17,9 @@ from dispatch_common.resources import (
 from dispatch_common.values import Judged, Stage
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Policies:
-    """Every resource that judging needs, as it is today."""
+    """Every resource that judging needs, as it is today. Compared by identity: what follows from it is remembered."""
 
     agents: Mapping[str, Agent] = field(default_factory=dict[str, Agent])
     stacks: Mapping[str, AgentStack] = field(default_factory=dict[str, AgentStack])
@@ -65,11 +66,10 @@ def facts(question: Question, now: datetime) -> dict[str, Any]:
     }
 
 
-def candidates(judged: Judged, policies: Policies) -> dict[str, Agent]:
+@lru_cache(maxsize=1024)
+def candidates(role: str, agent: str | None, policies: Policies) -> Mapping[str, Agent]:
     """Return the agents that may get the run; those out of service only when there is nobody else."""
     of_role = {
-        name: agent
-        for name, agent in sorted(policies.agents.items())
-        if agent.role == judged.role and judged.agent in {None, name}
+        name: spec for name, spec in sorted(policies.agents.items()) if spec.role == role and agent in {None, name}
     }
-    return {n: a for n, a in of_role.items() if a.status is not AgentStatus.INACTIVE} or of_role
+    return {name: spec for name, spec in of_role.items() if spec.status is not AgentStatus.INACTIVE} or of_role

@@ -1,67 +1,64 @@
 """Why a question can only be answered with no: what it names does not exist, or does not fit together. Pure."""
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
+from functools import lru_cache
 from typing import Final
 
 from dispatch_common.resources import Agent, AgentPermissionSet, covers, matches
-from dispatch_common.values import Judged, Reason
+from dispatch_common.values import Reason
 from services.policy.question import Policies, candidates
 
 #: Branches are made by the publisher under this pattern; a permission set must cover it.
 RESULT_REF: Final = "agent/*"
+_APPLY: Final = "Apply it, or name another one."
 
 
-def refusals(judged: Judged, policies: Policies) -> Iterator[Reason]:
-    """Yield why the question cannot be answered with anything but no: what it names does not exist or does not fit."""
-    roles = sorted({agent.role for agent in policies.agents.values()})
-    named = policies.agents.get(judged.agent) if judged.agent else None
-    if judged.agent and named is None:
-        have = f"Agents: {', '.join(sorted(policies.agents)) or 'none'}."
-        yield Reason(
-            code="agent.unknown",
-            sentence=f"There is no agent '{judged.agent}'.",
-            next_action=f"Name one there is. {have}",
-        )
-    elif named is not None and named.role != judged.role:
-        sentence = f"Agent '{judged.agent}' has the role '{named.role}', not '{judged.role}'."
-        yield Reason(code="agent.other-role", sentence=sentence, next_action="Name another agent, or none.")
-    elif judged.role not in roles:
-        have = f"Roles: {', '.join(roles) or 'none'}."
-        yield Reason(
-            code="role.unknown",
-            sentence=f"No agent has the role '{judged.role}'.",
-            next_action=f"Change the label, or apply an Agent with this role. {have}",
-        )
-    yield from _repository_refusals(judged, policies)
-    for name, agent in candidates(judged, policies).items():
-        permissions = policies.permission_sets.get(agent.permission_set)
+@lru_cache(maxsize=1024)
+def refusals(
+    role: str, agent: str | None, repository: str | None, source: str, policies: Policies
+) -> tuple[Reason, ...]:
+    """Return why these can be answered with nothing but no: something does not exist or does not fit."""
+    found = [*_agent(role, agent, policies), *_repository(repository, source, policies)]
+    for name, spec in candidates(role, agent, policies).items():
+        permissions = policies.permission_sets.get(spec.permission_set)
         if permissions is None:
-            sentence = (
-                f"Agent '{name}' has the AgentPermissionSet '{agent.permission_set}', and there is none of that name."
-            )
-            yield Reason(code="permission-set.unknown", sentence=sentence, next_action="Apply it, or name another one.")
+            sentence = f"Agent '{name}' names the AgentPermissionSet '{spec.permission_set}', and there is none."
+            found.append(Reason(code="permission-set.unknown", sentence=sentence, next_action=_APPLY))
         else:
-            yield from _not_permitted(judged, agent.permission_set, permissions)
-        yield from _missing(name, agent, policies)
+            found += _not_permitted(repository, spec.permission_set, permissions)
+        found += _missing(name, spec, policies)
+    return tuple(dict.fromkeys(found))
 
 
-def _repository_refusals(judged: Judged, policies: Policies) -> Iterator[Reason]:
-    if judged.repository is None:
-        yield Reason(
-            code="repository.none",
-            sentence="The task names no repository.",
-            next_action=f"Map its project to a Repository in Source '{judged.source}', or set defaultRepository there.",
-        )
-    elif judged.repository not in policies.repositories:
-        have = f"Repositories: {', '.join(sorted(policies.repositories)) or 'none'}."
-        sentence = f"There is no Repository '{judged.repository}'."
-        yield Reason(code="repository.unknown", sentence=sentence, next_action=f"Apply it, or name another one. {have}")
+def _agent(role: str, agent: str | None, policies: Policies) -> Iterator[Reason]:
+    named = policies.agents.get(agent) if agent else None
+    roles = sorted({spec.role for spec in policies.agents.values()})
+    if agent and named is None:
+        have = f"Agents: {', '.join(sorted(policies.agents)) or 'none'}."
+        sentence = f"There is no agent '{agent}'."
+        yield Reason(code="agent.unknown", sentence=sentence, next_action=f"Name one there is. {have}")
+    elif named is not None and named.role != role:
+        sentence = f"Agent '{agent}' has the role '{named.role}', not '{role}'."
+        yield Reason(code="agent.other-role", sentence=sentence, next_action="Name another agent, or none.")
+    elif role not in roles:
+        remedy = f"Change the label, or apply an Agent with this role. Roles: {', '.join(roles) or 'none'}."
+        yield Reason(code="role.unknown", sentence=f"No agent has the role '{role}'.", next_action=remedy)
 
 
-def _not_permitted(judged: Judged, name: str, permissions: AgentPermissionSet) -> Iterator[Reason]:
+def _repository(repository: str | None, source: str, policies: Policies) -> Iterator[Reason]:
+    if repository is None:
+        remedy = f"Map its project to a Repository in Source '{source}', or set defaultRepository there."
+        yield Reason(code="repository.none", sentence="The task names no repository.", next_action=remedy)
+    elif repository not in policies.repositories:
+        remedy = f"{_APPLY} Repositories: {', '.join(sorted(policies.repositories)) or 'none'}."
+        sentence = f"There is no Repository '{repository}'."
+        yield Reason(code="repository.unknown", sentence=sentence, next_action=remedy)
+
+
+def _not_permitted(repository: str | None, name: str, permissions: AgentPermissionSet) -> Iterator[Reason]:
     by = f"AgentPermissionSet/{name}"
-    if judged.repository and not any(matches(pattern, judged.repository) for pattern in permissions.repositories):
-        sentence = f"{by} does not cover the repository '{judged.repository}'."
+    if repository and not any(matches(pattern, repository) for pattern in permissions.repositories):
+        sentence = f"{by} does not cover the repository '{repository}'."
         yield Reason(code="repository.not-permitted", sentence=sentence, next_action="Add it to 'repositories' there.")
     if not any(covers(pattern, RESULT_REF) for pattern in permissions.refs):
         sentence = f"{by} does not allow branches {RESULT_REF}, where results are published."
@@ -69,10 +66,11 @@ def _not_permitted(judged: Judged, name: str, permissions: AgentPermissionSet) -
 
 
 def _missing(name: str, agent: Agent, policies: Policies) -> Iterator[Reason]:
-    for kind, wanted, known in (
+    references: tuple[tuple[str, str | None, Container[str]], ...] = (
         ("PolicyProfile", agent.profile, policies.profiles),
         ("AgentStack", agent.stack, policies.stacks),
-    ):
+    )
+    for kind, wanted, known in references:
         if wanted and wanted not in known:
-            sentence = f"Agent '{name}' names the {kind} '{wanted}', and there is none of that name."
-            yield Reason(code="reference.unknown", sentence=sentence, next_action="Apply it, or name another one.")
+            sentence = f"Agent '{name}' names the {kind} '{wanted}', and there is none."
+            yield Reason(code="reference.unknown", sentence=sentence, next_action=_APPLY)

@@ -7,6 +7,7 @@ What cannot be judged is never allowed.
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import Any, Final
 
 from dispatch_common import resources_expression as expression
@@ -20,6 +21,7 @@ from services.policy.refusals import refusals
 DEFAULT_TERM: Final = timedelta(days=1)
 #: What speaks where no profile does: members may, outsiders' text wants a person.
 DEFAULT_PROFILE: Final = PolicyProfile(default=Verdict.ALLOW, untrusted=grants.UNTRUSTED)
+_BY: Final = "PolicyProfile/"
 NOTHING: Final = Narrowing()
 _STRENGTH: Final = {Verdict.ALLOW: 0, Verdict.ESCALATE: 1, Verdict.DENY: 2}
 
@@ -55,7 +57,8 @@ def judge(
     question: Question, policies: Policies, approvals: Sequence[Approval], now: datetime, *, base: Base | None = None
 ) -> Judgement:
     """Answer one question by today's policy. ``approvals`` are its run's; ``base`` is known once pinned."""
-    no = tuple(refusals(question.judged, policies))
+    asked = question.judged
+    no = refusals(asked.role, asked.agent, asked.repository, asked.source, policies)
     if no:
         return Judgement(Verdict.DENY, no)
     profiles = _profiles(question.judged, policies)
@@ -82,9 +85,9 @@ def judge(
 
 def _profiles(judged: Judged, policies: Policies) -> dict[str, PolicyProfile]:
     """Return the profiles that speak about a question: those its agents name, and those that say so themselves."""
-    named = {agent.profile for agent in candidates(judged, policies).values()}
+    named = {agent.profile for agent in candidates(judged.role, judged.agent, policies).values()}
     speaking = {
-        f"PolicyProfile/{name}": profile
+        f"{_BY}{name}": profile
         for name, profile in sorted(policies.profiles.items())
         if name in named or (profile.applies_to is not None and profile.applies_to.includes(judged))
     }
@@ -159,21 +162,32 @@ def _granted(
     judged: Judged, policies: Policies, profiles: Mapping[str, PolicyProfile], voices: Sequence[_Voice]
 ) -> tuple[Grant, tuple[Reason, ...]]:
     """Return what the run may use, cut by everything that has a say, with the reason of each cut."""
-    agents = candidates(judged, policies)
-    sets = list(dict.fromkeys(agent.permission_set for agent in agents.values()))
-    grant = grants.of(policies.permission_sets[sets[0]], judged.repository)
-    cuts: list[tuple[str, Narrowing]] = [
-        (f"AgentPermissionSet/{name}", grants.as_narrowing(policies.permission_sets[name])) for name in sets[1:]
-    ]
-    stacks = dict.fromkeys(agent.stack for agent in agents.values() if agent.stack)
+    grant, reasons = _standing(
+        judged.role, judged.agent, judged.repository or "", judged.trust, tuple(profiles), policies
+    )
+    for voice in voices:
+        grant, more = grants.cut(grant, voice.grant, voice.by)
+        reasons += more
+    return grant, reasons
+
+
+@lru_cache(maxsize=4096)
+def _standing(
+    role: str, agent: str | None, repository: str, trust: Trust, profiles: tuple[str, ...], policies: Policies
+) -> tuple[Grant, tuple[Reason, ...]]:
+    """Return the grant as resources alone leave it, before any rule has its say."""
+    agents = candidates(role, agent, policies)
+    sets = list(dict.fromkeys(spec.permission_set for spec in agents.values()))
+    cuts = [(f"AgentPermissionSet/{name}", grants.as_narrowing(policies.permission_sets[name])) for name in sets[1:]]
+    stacks = dict.fromkeys(spec.stack for spec in agents.values() if spec.stack)
     cuts += [(f"AgentStack/{name}", policies.stacks[name].grant) for name in stacks]
-    cuts += [(by, profile.grant) for by, profile in profiles.items()]
-    cuts += [(voice.by, voice.grant) for voice in voices]
-    if judged.trust is Trust.OUTSIDER:
-        named = [(f"{by} (untrusted text)", p.untrusted) for by, p in profiles.items() if p.untrusted is not None]
+    speaking = {by: policies.profiles.get(by.removeprefix(_BY), DEFAULT_PROFILE) for by in profiles}
+    cuts += [(by, profile.grant) for by, profile in speaking.items()]
+    if trust is Trust.OUTSIDER:
+        named = [(f"{by} (untrusted text)", p.untrusted) for by, p in speaking.items() if p.untrusted is not None]
         cuts += named or [("the default policy (untrusted text)", grants.UNTRUSTED)]
-    repository = policies.repositories[judged.repository or ""]
-    grant, reasons = grants.for_repository(grant, repository, f"Repository/{judged.repository}")
+    grant = grants.of(policies.permission_sets[sets[0]], repository)
+    grant, reasons = grants.for_repository(grant, policies.repositories[repository], f"Repository/{repository}")
     for by, part in cuts:
         grant, more = grants.cut(grant, part, by)
         reasons += more

@@ -23,9 +23,10 @@ _DECISIONS: Final = "SELECT run_id, ask, verdict, body FROM decisions WHERE run_
 _DECIDE: Final = """
 INSERT INTO decisions (id, org, run_id, ask, stage, verdict, body, judged, policy_generation, question, tries,
                        next_check)
-SELECT id, org, run_id, ask, stage, verdict, body, judged, generation, question, 0, next_check
-FROM jsonb_to_recordset($1) AS r(id uuid, org text, run_id uuid, ask bigint, stage text, verdict text, body jsonb,
-                                 judged jsonb, generation text, question jsonb, next_check timestamptz)
+SELECT id, $1, run_id, ask, stage, verdict, body::jsonb, judged::jsonb, $2, question::jsonb, 0,
+       CASE WHEN question IS NOT NULL THEN clock_timestamp() END
+FROM unnest($3::uuid[], $4::uuid[], $5::bigint[], $6::text[], $7::text[], $8::text[], $9::text[], $10::text[])
+     AS r(id, run_id, ask, stage, verdict, body, judged, question)
 ON CONFLICT (run_id, ask) DO NOTHING RETURNING run_id, ask
 """
 _PINNED: Final = """
@@ -117,11 +118,12 @@ async def overdue(tx: Tx, most: int) -> list[tuple[str, Approval]]:
     return [(row["org"], approval(row)) for row in await tx.conn.fetch(_OVERDUE, most)]
 
 
-async def decide(tx: Tx, consequences: Sequence[Consequence], generation: str) -> set[tuple[UUID, int]]:
+async def decide(tx: Tx, org: str, consequences: Sequence[Consequence], generation: str) -> set[tuple[UUID, int]]:
     """Store answers (and questions that wait for a base commit); return those that were not stored before."""
     if not consequences:
         return set()
-    rows = await tx.conn.fetch(_DECIDE, [_decision_row(each, generation) for each in consequences])
+    columns = zip(*(_decision(each) for each in consequences), strict=True)
+    rows = await tx.conn.fetch(_DECIDE, org, generation, *(list(column) for column in columns))
     return {(row["run_id"], row["ask"]) for row in rows}
 
 
@@ -210,25 +212,18 @@ def approval(row: Any) -> Approval:
     )
 
 
-def _decision_row(each: Consequence, generation: str) -> dict[str, Any]:
+def _decision(each: Consequence) -> tuple[Any, ...]:
     asked, decided = each.asked, each.decided
-    return {
-        "id": str(_decision_id(asked)),
-        "org": asked.org,
-        "run_id": str(asked.run_id),
-        "ask": asked.ask,
-        "stage": asked.stage.value,
-        "verdict": decided.verdict.value if decided else PINNING,
-        "body": decided.model_dump(mode="json") if decided else {},
-        "judged": asked.judged.model_dump(mode="json"),
-        "generation": generation,
-        "question": None if decided else asked.model_dump(mode="json"),
-        "next_check": None if decided else asked.time.isoformat(),
-    }
-
-
-def _decision_id(asked: PolicyAsked) -> UUID:
-    return ids.derived("decision", asked.run_id, asked.ask)
+    return (
+        decided.decision_id if decided else ids.derived("decision", asked.run_id, asked.ask),
+        asked.run_id,
+        asked.ask,
+        asked.stage.value,
+        decided.verdict.value if decided else PINNING,
+        decided.model_dump_json() if decided else "{}",
+        asked.judged.model_dump_json(),
+        None if decided else asked.model_dump_json(),
+    )
 
 
 def _approval_row(org: str, each: Approval) -> dict[str, Any]:
