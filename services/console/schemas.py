@@ -107,6 +107,18 @@ class DecisionOut(Out):
     at: AwareDatetime
 
 
+class AnswerOut(Out):
+    """What somebody said to an approval, and whether it counted."""
+
+    id: UUID
+    by: str
+    approve: bool
+    counted: bool
+    sentence: str
+    comment: str
+    at: AwareDatetime
+
+
 class ApprovalOut(Out):
     """A request for a person's consent."""
 
@@ -122,6 +134,7 @@ class ApprovalOut(Out):
     created_at: AwareDatetime
     expires_at: AwareDatetime
     answered_at: AwareDatetime | None
+    answers: list[AnswerOut]
 
 
 class AttemptOut(Out):
@@ -228,6 +241,7 @@ class Accepted(Out):
     run: UUID
     state: RunState
     sentence: str
+    answer: UUID | None = None  #: how an answer to an approval is found among the approval's answers
 
 
 class DeliveryOut(Out):

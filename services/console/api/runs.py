@@ -124,9 +124,10 @@ async def answer_approval(
             raise conflict(f"The run waits for no approval: it is {state}.", f"See: dispatch why {ids.short(run_id)}")
         if answer == "approve" and pending["requested_by"] == who.actor.id:
             raise conflict("Who asked for a run cannot approve it.", "Ask another approver.", code="own_request")
+        said = ids.fresh()
         tx.say(
             ApprovalAnswered(
-                id=ids.fresh(),
+                id=said,
                 org=at.org,
                 time=await tx.now(),
                 run_id=run_id,
@@ -137,7 +138,7 @@ async def answer_approval(
             )
         )
     sentence = "Approved; policy judges it again." if answer == "approve" else "Denied; policy records it."
-    return Accepted(run=run_id, state=state, sentence=sentence)
+    return Accepted(run=run_id, state=state, sentence=sentence, answer=said)
 
 
 _PENDING: Final = """

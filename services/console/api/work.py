@@ -28,7 +28,7 @@ _PATIENCE: Final = httpx.Timeout(15.0, connect=3.0)
 @router.post("/tasks", status_code=202, response_model=TaskTaken, dependencies=[Depends(operator)])
 async def create_task(task: NewTask, request: Request, at: At) -> Response:
     """Ask for work. The webhook-receiver takes it in; the delivery tells what becomes of it."""
-    await _known(task, at)
+    task = await _known(task, at)
     if not at.settings.receiver_url:
         raise unavailable("The console does not know the webhook-receiver.", "Set DISPATCH_RECEIVER_URL.")
     headers = {"Authorization": f"Bearer {bearer(request)}", "Content-Type": "application/json"}
@@ -45,8 +45,8 @@ async def create_task(task: NewTask, request: Request, at: At) -> Response:
     return Response(answer.content, answer.status_code, media_type=answer.headers.get("content-type"))
 
 
-async def _known(task: NewTask, at: Desk) -> None:
-    """Refuse what names a repository, role or agent that does not exist, and say which do."""
+async def _known(task: NewTask, at: Desk) -> NewTask:
+    """Return the task with its agent's own name; refuse what names nothing that exists, and say what does."""
     repositories = await load_all(at.db.pool, Repository, org=at.org)
     agents = await load_all(at.db.pool, Agent, org=at.org)
     if task.repository not in repositories:
@@ -55,17 +55,25 @@ async def _known(task: NewTask, at: Desk) -> None:
     if task.role not in roles:
         raise _unknown("role", task.role, roles, "Apply an Agent with that role first.")
     if task.agent is None:
-        return
-    if task.agent not in agents:
+        return task
+    named = _called(task.agent, agents)
+    if named is None:
         raise _unknown("agent", task.agent, list(agents), "Apply an Agent resource first.")
-    if agents[task.agent].role != task.role:
+    if agents[named].role != task.role:
         raise Problem(
             422,
             "invalid_input",
-            f"The agent '{task.agent}' has the role '{agents[task.agent].role}', not '{task.role}'.",
+            f"The agent '{named}' has the role '{agents[named].role}', not '{task.role}'.",
             field="agent",
             remedy="Name its role, or another agent.",
         )
+    return task.model_copy(update={"agent": named})
+
+
+def _called(name: str, agents: dict[str, Agent]) -> str | None:
+    """Return the agent that people call so: by its name or display name, in any case."""
+    wanted = name.casefold()
+    return next((key for key, each in agents.items() if wanted in (key.casefold(), each.display_name.casefold())), None)
 
 
 def _unknown(field: str, name: str, known: list[str], remedy: str) -> Problem:

@@ -8,6 +8,7 @@ from dispatch_common.values import Pull, Usage
 from dispatch_common.view import RunBody
 from services.console.reads.runs import one_run
 from services.console.schemas import (
+    AnswerOut,
     ApprovalOut,
     AttemptOut,
     DecisionOut,
@@ -23,6 +24,7 @@ WHERE run_id = $1 AND number > $2 ORDER BY number LIMIT $3
 _PULL: Final = """
 SELECT answer->'pull' FROM publications WHERE run_id = $1 AND answer IS NOT NULL ORDER BY revision DESC LIMIT 1
 """
+_ANSWERS: Final = "SELECT * FROM approval_answers WHERE approval_id = ANY($1::uuid[]) ORDER BY at"
 _APPROVALS: Final = "SELECT * FROM approvals"
 
 
@@ -31,9 +33,16 @@ async def steps(db: Db, run_id: UUID, *, after: int = 0, limit: int = 1000) -> l
     return [StepOut.model_validate(dict(row)) for row in await db.fetch(_STEPS, run_id, after, limit)]
 
 
-def approval_out(row: Any) -> ApprovalOut:
-    """Return an approval from its row."""
-    return ApprovalOut.model_validate({**dict(row), "run": row["run_id"]})
+async def _approvals(db: Db, rows: list[Any]) -> list[ApprovalOut]:
+    """Return approvals from their rows, with what people answered."""
+    answers: dict[UUID, list[AnswerOut]] = {}
+    for row in await db.fetch(_ANSWERS, [row["id"] for row in rows]) if rows else []:
+        answer = AnswerOut.model_validate({**dict(row), "by": row["by_name"] or row["by_id"]})
+        answers.setdefault(row["approval_id"], []).append(answer)
+    return [
+        ApprovalOut.model_validate({**dict(row), "run": row["run_id"], "answers": answers.get(row["id"], [])})
+        for row in rows
+    ]
 
 
 async def approvals(db: Db, *, org: str, state: str | None, limit: int = 100) -> list[ApprovalOut]:
@@ -44,13 +53,13 @@ async def approvals(db: Db, *, org: str, state: str | None, limit: int = 100) ->
         state,
         limit,
     )
-    return [approval_out(row) for row in rows]
+    return await _approvals(db, rows)
 
 
 async def approvals_of(db: Db, run_id: UUID) -> list[ApprovalOut]:
     """Return a run's approvals, oldest first."""
     rows = await db.fetch(f"{_APPROVALS} WHERE run_id = $1 ORDER BY created_at", run_id)
-    return [approval_out(row) for row in rows]
+    return await _approvals(db, rows)
 
 
 async def decisions_of(db: Db, run_id: UUID) -> list[DecisionOut]:
