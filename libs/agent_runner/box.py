@@ -14,6 +14,7 @@ from agent_runner.sandbox import bare, tree
 from agent_runner.sandbox.cgroup import Group
 from agent_runner.sandbox.confinement import HOME_INSIDE, PATH_INSIDE, Confinement, Host, Mount, Overlay, argv
 from agent_runner.sandbox.host import FILES
+from agent_runner.sandbox.leftovers import MARK
 from agent_runner.sandbox.tree import Descriptors, Tree
 
 _GATEWAY_INSIDE: Final = "/run/gw"
@@ -40,6 +41,7 @@ def environment(spec: LaunchSpec, more: Mapping[str, str], *, home: str, path: s
         "DISPATCH_TASK_ID": str(spec.task_id),
         "DISPATCH_TASK_KEY": spec.task_key,
         "DISPATCH_RUN_ID": str(spec.run_id),
+        MARK: str(spec.attempt_id),
         **spec.environment,
         **more,
     }

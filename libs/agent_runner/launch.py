@@ -86,6 +86,8 @@ class SandboxSpec(Wire):
     kind: SandboxKind = SandboxKind.BUBBLEWRAP
     uid: int | None = None
     gid: int | None = None
+    overlay_by: Literal["mount", "bubblewrap"] = "mount"  #: who mounts the overlay; bubblewrap can since 0.11
+    disable_userns: bool = True  #: no user namespaces inside; not every bubblewrap can
     readable: tuple[Path, ...] = ()  #: more of the system, read-only at the same path (a tool chain outside /usr)
 
 

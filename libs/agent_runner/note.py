@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import time
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import TypeVar
 
 from pydantic import ValidationError
 
+from agent_runner.clock import elapsed
 from agent_runner.protocol import (
     LOCK_FILE,
     RESULT_FILE,
@@ -40,18 +42,27 @@ def replace(path: Path, content: bytes) -> None:
 
 
 @contextmanager
-def locked(folder: Path) -> Generator[None]:
+def locked(folder: Path, *, within: float = 0.0) -> Generator[None]:
     """Hold the attempt for this process; the kernel lets go of it when we die, however we die."""
     descriptor = os.open(folder / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        os.close(descriptor)
-        raise AlreadyRuns(f"{folder}: another supervisor has this attempt") from error
-    try:
+        _flock(descriptor, within=within)
         yield
+    except BlockingIOError as error:
+        raise AlreadyRuns(f"{folder}: another supervisor has this attempt") from error
     finally:
         os.close(descriptor)
+
+
+def _flock(descriptor: int, *, within: float) -> None:
+    deadline = elapsed() + within
+    while True:
+        try:
+            return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if elapsed() >= deadline:
+                raise
+            time.sleep(0.002)
 
 
 def is_locked(folder: Path) -> bool:

@@ -20,7 +20,7 @@ from agent_runner.ending import Cause, Ending
 from agent_runner.gateway_client import Gateway, GatewayRefused, NotOurs
 from agent_runner.journal import Journal
 from agent_runner.keeper import Keeper
-from agent_runner.note import AlreadyRuns, Notebook, locked, read_stop, replace
+from agent_runner.note import AlreadyRuns, Notebook, locked, read_note, read_stop, replace
 from agent_runner.observe import Observer
 from agent_runner.protocol import (
     JOURNAL_FILE,
@@ -35,6 +35,7 @@ from agent_runner.protocol import (
 )
 from agent_runner.result import Result, Witness, collected
 from agent_runner.sandbox import cgroup
+from agent_runner.sandbox.confinement import Host
 from agent_runner.sandbox.host import describe
 from agent_runner.sandbox.tree import start_time
 
@@ -56,7 +57,7 @@ class Supervisor:
         self._group = _group(spec)
         self._backend = backend(spec.agent.backend)
         self._reader = self._backend.reader()
-        box = Box(spec, describe(spec.folder / "stage"), self._group)
+        box = Box(spec, _host(spec), self._group)
         self._attempt = Attempt(spec, box, self._reader, self._journal, self._observer)
         self._keeper = Keeper(self._gateway, spec.lease, seq=lambda: self._journal.last_seq, ends=self._attempt.ends)
         self._delivery = Delivery(self._gateway, self._journal, hears_stop=self._keeper.stop)
@@ -168,6 +169,12 @@ def _first_note(spec: LaunchSpec) -> SupervisorNote:
     return SupervisorNote(attempt_id=spec.attempt_id, pid=pid, pid_started=start_time(pid) or 0, phase=Phase.STARTING)
 
 
+def _host(spec: LaunchSpec) -> Host:
+    how = spec.sandbox
+    by_bubblewrap = how.overlay_by == "bubblewrap"
+    return describe(spec.folder / "stage", can_disable_userns=how.disable_userns, overlay_by_bubblewrap=by_bubblewrap)
+
+
 def _group(spec: LaunchSpec) -> cgroup.Group:
     if spec.sandbox.kind is SandboxKind.NONE:
         return cgroup.Group(())
@@ -191,7 +198,9 @@ def run(spec_file: Path) -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
     logging.getLogger("httpx").setLevel(logging.WARNING)
     try:
-        with locked(spec.folder):
+        with locked(spec.folder, within=0.5):  # somebody may just be looking whether it is held
+            if read_note(spec.folder) is not None:
+                raise AlreadyRuns(f"{spec.folder}: this attempt was started before; it never starts twice")
             asyncio.run(_supervise(spec))
     except AlreadyRuns as error:
         _log.info("%s", error)

@@ -143,8 +143,8 @@ class Group:
         microseconds = _field(self._read(v2="cpu.stat"), "usage_usec")
         return (nanoseconds // 1_000_000) or (microseconds // 1000) or None
 
-    def is_empty(self) -> bool:
-        return not any(_members(path) for _, path in self.folders)
+    def members(self) -> frozenset[int]:
+        return frozenset(int(each) for _, path in self.folders for each in _members(path).split())
 
     def remove(self) -> None:
         for _, path in self.folders:
@@ -168,6 +168,12 @@ def _field(text: str, name: str) -> int:
 
 def _number(text: str) -> int:
     return int(text) if text.strip().isdigit() else 0
+
+
+def find(name: str, available: Sequence[Control]) -> Group:
+    """Return the group of a sandbox as far as it exists."""
+    folders = [(control.name, control.base / f"{_TOP}-{name}") for control in available]
+    return Group(tuple((name, path) for name, path in folders if path.is_dir()))
 
 
 def make(name: str, caps: Caps, available: Sequence[Control]) -> Group:

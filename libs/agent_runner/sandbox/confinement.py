@@ -45,6 +45,7 @@ class Host:
     system: tuple[Path, ...] = (Path("/usr"),)
     links: tuple[tuple[str, str], ...] = ()  #: (target, path): ("usr/bin", "/bin")
     can_disable_userns: bool = True
+    overlay_by_bubblewrap: bool = False  #: its own --overlay instead of our mount
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +85,7 @@ def argv(confined: Confinement, command: Sequence[str], host: Host) -> list[str]
 def _staged(confined: Confinement, host: Host) -> dict[str, Path]:
     """Return where each target comes from when it must be mounted in the first stage."""
     targets: list[str] = []
-    if confined.overlay is not None:
+    if confined.overlay is not None and not host.overlay_by_bubblewrap:
         targets.append(confined.overlay.target)
     if host.is_root and confined.uid is not None:
         targets += [mount.target for mount in confined.mounts]
@@ -110,7 +111,7 @@ def _prelude(confined: Confinement, host: Host, staged: Mapping[str, Path]) -> l
         for mount in confined.mounts
         if mount.target in staged
     ]
-    if confined.overlay is not None:
+    if confined.overlay is not None and confined.overlay.target in staged:
         lines.append(_mount_overlay(confined.overlay, staged[confined.overlay.target], own=host.is_root))
     return lines
 
@@ -168,8 +169,12 @@ def _system(host: Host, tmp_mib: int) -> Iterator[str]:
 
 
 def _mounts(confined: Confinement, staged: Mapping[str, Path]) -> Iterator[str]:
-    if confined.overlay is not None:
-        yield from ("--bind", str(staged[confined.overlay.target]), confined.overlay.target)
+    overlay = confined.overlay
+    if overlay is not None and overlay.target in staged:
+        yield from ("--bind", str(staged[overlay.target]), overlay.target)
+    elif overlay is not None:
+        yield from ("--overlay-src", str(overlay.lower))
+        yield from ("--overlay", str(overlay.upper), str(overlay.work), overlay.target)
     for mount in confined.mounts:
         source = staged.get(mount.target, mount.source)
         yield from ("--bind" if mount.writable else "--ro-bind", str(source), mount.target)

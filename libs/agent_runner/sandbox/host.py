@@ -50,13 +50,20 @@ def system_parts() -> tuple[tuple[Path, ...], tuple[tuple[str, str], ...]]:
     return (*folders, *(path for path in etc if path.exists())), tuple(links)
 
 
-def describe(stage: Path, *, can_disable_userns: bool = True) -> Host:
+def describe(stage: Path, *, can_disable_userns: bool = True, overlay_by_bubblewrap: bool = False) -> Host:
     """Return the host as the command line builder needs it; makes the stage folder."""
     is_root = os.geteuid() == 0
     where = ROOT_STAGE if is_root else stage
     where.mkdir(mode=0o755, parents=True, exist_ok=True)
     folders, links = system_parts()
-    return Host(is_root=is_root, stage=where, system=folders, links=links, can_disable_userns=can_disable_userns)
+    return Host(
+        is_root=is_root,
+        stage=where,
+        system=folders,
+        links=links,
+        can_disable_userns=can_disable_userns,
+        overlay_by_bubblewrap=overlay_by_bubblewrap and not is_root,
+    )
 
 
 def missing_tools() -> tuple[str, ...]:
