@@ -49,6 +49,10 @@ def _nothing_happens(_moment: str) -> None:
     """Where a test may let the process die."""
 
 
+def _never() -> bool:
+    return False
+
+
 @dataclass(slots=True)
 class Session:
     """One worker at one publication."""
@@ -58,6 +62,7 @@ class Session:
     checks: Checks
     outside: Outside
     rules: Rules = RULES
+    stopping: Callable[[], bool] = field(default=_never)
     probe: Callable[[str], None] = field(default=_nothing_happens)
 
     async def go_on(self) -> tuple[timedelta, bool]:
@@ -65,7 +70,7 @@ class Session:
         async with AsyncExitStack() as open_things:
             while True:
                 work = await store.load(self.db, self.name)
-                if work.state == "finished":
+                if work.state == "finished" or self.stopping():
                     return timedelta(), work.stop
                 if work.state == "asked":
                     await self._check(work)

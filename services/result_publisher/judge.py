@@ -68,7 +68,7 @@ def digest(findings: Findings) -> str:
 def judge(findings: Findings, grant: Grant, *, approved: str | None = None) -> Judgement:
     """Return what is said of a result. An approval of exactly this result answers what a person was wanted for."""
     mark = digest(findings)
-    refused = [*_forbidden(findings, grant), *_too_large(findings, grant), *_leaked(findings)]
+    refused = [*_empty(findings), *_forbidden(findings, grant), *_too_large(findings, grant), *_leaked(findings)]
     if refused:
         return Judgement(Verification.REFUSED, tuple(refused), mark)
     wanted, reasons = _wants_a_person(findings, grant)
@@ -77,6 +77,13 @@ def judge(findings: Findings, grant: Grant, *, approved: str | None = None) -> J
     if approved is not None:
         reasons.insert(0, Reason(code="result_changed", sentence="The result is not the one that was approved."))
     return Judgement(Verification.NEEDS_APPROVAL, tuple(reasons), mark, wanted)
+
+
+def _empty(findings: Findings) -> list[Reason]:
+    if findings.changes:
+        return []
+    sentence = "The result's commits change nothing in the end."
+    return [Reason(code="nothing_changed", sentence=sentence, next_action="Say in the task what shall be different.")]
 
 
 def _forbidden(findings: Findings, grant: Grant) -> list[Reason]:

@@ -29,6 +29,7 @@ _POLL: Final = 1.0
 #: A wake comes from inside a transaction, so what it announces is visible only a little later.
 _SOON: Final = (0.0, 0.01, 0.05, 0.25)
 _STALE: Final = 3600
+_DRAIN: Final = timedelta(seconds=8)
 _BROKEN: Final = timedelta(seconds=5)
 
 
@@ -44,6 +45,8 @@ class Worker:
         self._woken = asyncio.Event()
         self._busy: set[Name] = set()
         self._failures: Counter[Name] = Counter()
+        self._working: set[asyncio.Task[None]] = set()
+        self._draining = asyncio.Event()
 
     def wake(self) -> None:
         """Look for work soon."""
@@ -52,17 +55,28 @@ class Worker:
             loop.call_later(delay, self._woken.set)
 
     async def run(self) -> None:
-        """Take what is due, for ever."""
+        """Take what is due, until cancelled; then no effect begins, and those in flight are finished."""
         await asyncio.to_thread(_tidy, self._folder)
         async with asyncio.TaskGroup() as group:
-            while True:
-                self._woken.clear()
-                for name in await self._claim():
-                    self._busy.add(name)
-                    group.create_task(self._one(name))
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(_POLL):
-                        await self._woken.wait()
+            try:
+                await self._take(group)
+            except asyncio.CancelledError:
+                self._draining.set()
+                if self._working:
+                    await asyncio.wait(self._working, timeout=_DRAIN.total_seconds())
+                raise
+
+    async def _take(self, group: asyncio.TaskGroup) -> None:
+        while True:
+            self._woken.clear()
+            for name in await self._claim():
+                self._busy.add(name)
+                task = group.create_task(self._one(name))
+                self._working.add(task)
+                task.add_done_callback(self._working.discard)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_POLL):
+                    await self._woken.wait()
 
     async def _claim(self) -> list[Name]:
         free = _MOST - len(self._busy)
@@ -109,7 +123,8 @@ class Worker:
         folder = self._folder / f"{short(run_id)}-{revision}-{ids.fresh().hex[:8]}"
         checks = Checks(self._settings, folder, failures=self._failures[name])
         outside = Outside(self._settings, self._sources, checks)
-        return await Session(self._db, name, checks, outside, self._rules).go_on()
+        session = Session(self._db, name, checks, outside, self._rules, stopping=self._draining.is_set)
+        return await session.go_on()
 
     async def _keep(self, name: Name) -> None:
         while True:

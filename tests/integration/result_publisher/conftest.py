@@ -27,7 +27,7 @@ from services.result_publisher.checks import Checks
 from services.result_publisher.effects import Session
 from services.result_publisher.handlers import Handlers
 from services.result_publisher.outside import Outside
-from services.result_publisher.protocol import Rules
+from services.result_publisher.protocol import Rules, branch_name
 from services.result_publisher.sources import Sources
 from tests.integration.result_publisher.hostile import Repo, mirror, work
 
@@ -147,17 +147,20 @@ class World:
         grant: Grant | None = None,
         approved: str | None = None,
         message: str = "Say hello",
+        run_id: UUID = RUN,
     ) -> PublishRequested:
         """Return the request to publish a result that changes these files."""
         result = ResultRef(base_commit=self.base, summary="It says hello now.")
         if files:
             commit = self.agent.grown(self.base, files, message=message)
-            bundle = await Blobs(self.settings.blob_root).put(self.agent.honest(commit, self.base))
+            bundle = await Blobs(self.settings.blob_root).put(
+                self.agent.honest(commit, self.base, f"refs/heads/{branch_name(run_id)}")
+            )
             result = result.model_copy(update={"commit": commit, "bundle": bundle, "files_changed": len(files)})
         return PublishRequested(
             id=ids.fresh(),
             time=datetime(2026, 11, 21, tzinfo=UTC),
-            run_id=RUN,
+            run_id=run_id,
             task_id=ids.fresh(),
             revision=revision,
             attempt_id=ids.fresh(),

@@ -55,10 +55,10 @@ class Repo:
         head = f"# v2 git bundle\n-{base} base\n{commit} {ref}\n\n".encode()
         return (head if header is None else header) + pack
 
-    def honest(self, commit: str, base: str) -> bytes:
+    def honest(self, commit: str, base: str, ref: str = REF) -> bytes:
         """Return the bundle that git itself makes of base..commit."""
-        self.git("update-ref", REF, commit)
-        return self.git("bundle", "create", "-q", "-", REF, f"^{base}")
+        self.git("update-ref", ref, commit)
+        return self.git("bundle", "create", "-q", "-", ref, f"^{base}")
 
     def grown(self, base: str, files: dict[str, bytes | None], *, message: str = "Work") -> str:
         """Return a commit on the base with these files written (None: deleted), made with git's own index."""
