@@ -32,6 +32,8 @@ def environment(spec: LaunchSpec, more: Mapping[str, str], *, home: str, path: s
         "LANG": "C.UTF-8",
         "TERM": "dumb",
         "TMPDIR": "/tmp",
+        # Compiled files would be taken for work, and one made in the second of an edit hides that edit.
+        "PYTHONDONTWRITEBYTECODE": "1",
         "GIT_AUTHOR_NAME": who,
         "GIT_AUTHOR_EMAIL": mail,
         "GIT_COMMITTER_NAME": who,

@@ -25,7 +25,7 @@ set -u
 export GIT_CONFIG_NOSYSTEM=1 GIT_CONFIG_GLOBAL=/dev/null GIT_TERMINAL_PROMPT=0
 base=$1 branch=$2 out=$3
 rm -f .git/index.lock .git/HEAD.lock
-{_GIT} add -A -- . ':(exclude,top).dispatch' || exit 11
+{_GIT} add -A || exit 11
 {_GIT} rm -r -q --cached --ignore-unmatch -- .dispatch || exit 11
 if ! {_GIT} diff --cached --quiet HEAD; then
     {_GIT} commit -q --no-verify -m "Keep what was not committed" || exit 12

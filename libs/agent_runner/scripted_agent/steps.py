@@ -91,7 +91,7 @@ class Steps:
     def _commit(self, arguments: Arguments) -> None:
         message = str(arguments.get("message") or "Change what the task asked for")
         call = self._speech.calls("commit", message=message)
-        for command in (["git", "add", "-A", "--", ".", ":(exclude).dispatch"], ["git", "commit", "-q", "-m", message]):
+        for command in (["git", "add", "-A"], ["git", "commit", "-q", "-m", message]):
             ended = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
             if ended.returncode != 0:
                 self._fail(call, ended.stdout.decode(errors="replace"))
