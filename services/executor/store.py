@@ -20,7 +20,7 @@ from services.executor.attempt import Answer, Attempt, OpenQuestion, State
 _COLUMNS: Final = """
     a.id, a.org, a.run_id, a.fence, a.state, a.executor, a.answer, a.token_digest, a.launch, a.stop_asked,
     a.lease_until, a.last_seq, a.finished_at, a.request -> 'deadline' AS deadline,
-    a.request ->> 'traceparent' AS traceparent,
+    a.request ->> 'traceparent' AS traceparent, clock_timestamp() AS now,
     (SELECT max(b.fence) FROM attempts b WHERE b.run_id = a.run_id) AS newest
 """
 _OF_RUNS: Final = f"SELECT {_COLUMNS} FROM attempts a WHERE a.run_id = ANY($1::uuid[]) ORDER BY a.run_id, a.fence"
@@ -59,6 +59,7 @@ class Row:
     last_seq: int
     traceparent: str | None
     finished_at: datetime | None
+    now: datetime  #: when it was read, by Postgres's clock
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +115,7 @@ async def insert(tx: Tx, news: Sequence[New]) -> None:
         [one.stop for one in them],
         [one.lease_until for one in them],
         [_launch_out(one) for one in them],
-        [one.state is not State.ACCEPTED and one.base_commit is not None for one in them],
+        [new.attempt.answer is not None and isinstance(new.asked, AttemptRequested) for new in news],
     )
 
 
@@ -166,6 +167,7 @@ def _row(record: Any) -> Row:
         record["last_seq"],
         record["traceparent"],
         record["finished_at"],
+        record["now"],
     )
 
 
