@@ -55,12 +55,12 @@ FIELDS: Final[Mapping[str, Sequence[str]]] = {
 }
 _MACROS: Final = frozenset({"all", "exists", "exists_one", "map", "filter"})
 _ONE: Final = "all, exists, exists_one, map, filter"
-_METHODS: Final = _MACROS | {
+METHODS: Final = _MACROS | {
     *("contains", "startsWith", "endsWith", "matches", "size"),
     *("getFullYear", "getMonth", "getDate", "getDayOfMonth", "getDayOfWeek", "getDayOfYear"),
     *("getHours", "getMinutes", "getSeconds", "getMilliseconds"),
 }
-_FUNCTIONS: Final = frozenset({"size", "has", "timestamp", "duration", "int", "uint", "double", "string"})
+FUNCTIONS: Final = frozenset({"size", "has", "timestamp", "duration", "int", "uint", "double", "string"})
 _WORDS: Final = frozenset({"true", "false", "null", "in"})
 _TOKEN: Final = re.compile(
     r"""(?P<text>[rRbB]{0,2}(?:\"{3}.*?\"{3}|'{3}.*?'{3}|"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'))"""
@@ -211,13 +211,13 @@ def _names(tokens: Sequence[_Token]) -> Iterator[Wrong]:
         if before == "(" and padded[index - 2].text in _MACROS and after == ",":
             bound.add(token.text)
         elif before == "." and after == "(":
-            yield from _known(token, "method", sorted(_METHODS))
+            yield from _known(token, "method", sorted(METHODS))
         elif before == ".":
             fields = FIELDS.get(padded[index - 2].text)
             if fields and padded[index - 3].text != ".":
                 yield from _known(token, f"field of {padded[index - 2].text}", fields)
         elif after == "(":
-            yield from _known(token, "function", sorted(_FUNCTIONS))
+            yield from _known(token, "function", sorted(FUNCTIONS))
         elif token.text not in bound and after != ":":
             yield from _known(token, "variable", sorted(SAMPLE))
 

@@ -10,6 +10,7 @@ import typer
 
 from dispatch_common.errors import InvalidInput
 from dispatch_common.events import FACTS
+from dispatch_common.resources import json_schemas
 from services.cli import contracts, reference
 
 _BLOCK: Final = re.compile(r"(<!-- generated: (?P<name>[a-z-]+) -->\n).*?(<!-- end -->)", re.S)
@@ -41,6 +42,7 @@ def generated(docs: Path) -> dict[Path, str]:
     events = docs / "events"
     files = {events / f"{fact.type}.schema.json": _json(contracts.schema(fact)) for fact in FACTS.values()}
     files[events / "asyncapi.json"] = _json(contracts.asyncapi(known, version("agent-dispatch")))
+    files |= {docs / "resources" / name: text for name, text in json_schemas().items()}
     blocks = {
         "states": reference.states(),
         "facts": reference.facts(known),
@@ -103,7 +105,8 @@ def _decisions(folder: Path) -> str:
 
 
 def _left_over(docs: Path, wanted: dict[Path, str]) -> list[Path]:
-    return [path for path in (docs / "events").glob("*.json") if path not in wanted]
+    schemas = [*(docs / "events").glob("*.json"), *(docs / "resources").glob("*.json")]
+    return [path for path in schemas if path not in wanted]
 
 
 def _json(document: dict[str, Any]) -> str:
