@@ -62,6 +62,9 @@ class Settings(BaseSettings):
     )
     attempt_lease_seconds: int = Field(default=20, ge=2, description="How long a supervisor may be silent.")
     max_local_attempts: int = Field(default=16, ge=1, description="Agents that one executor runs at once.")
+    question_grace_seconds: float = Field(
+        default=0.0, ge=0, description="How long an agent may wait for an answer before it gives its slot back."
+    )
 
     sweep_seconds: float = Field(default=5.0, gt=0, description="How often each service looks for what is overdue.")
     recheck_seconds: float = Field(default=30.0, gt=0, description="Silence after which a question is asked again.")
