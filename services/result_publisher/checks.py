@@ -41,6 +41,7 @@ class Checks:
         self._blobs = Blobs(settings.blob_root)
         self._mirrors = settings.mirrors
         self._folder = folder
+        self._confined = settings.sandbox == "bubblewrap"
 
     async def check(self, request: PublishRequested) -> Verdict:
         """Return what is said of a result. MirrorUnavailable when its base cannot be fetched at present."""
@@ -64,7 +65,8 @@ class Checks:
         """Open a repository that holds a result which was checked before, to push it from."""
         async with self._repository(request) as (git, content):
             await importer.index(git, content, _given(request))
-            yield replace(git, protocols="file")
+            # The push writes to the forge, so it is not confined to our folder.
+            yield replace(git, protocols="file", writable=None)
 
     @asynccontextmanager
     async def _repository(self, request: PublishRequested) -> AsyncGenerator[tuple[Git, bytes]]:
@@ -81,7 +83,7 @@ class Checks:
             raise HostileResult(f"The attempt started from {base}, but {pinned} was granted.")
         source = await mirror.with_base(self._mirrors, request.repository, base)
         content = await self._blobs.get(request.result.bundle)
-        async with importer.repository(self._folder, source) as git:
+        async with importer.repository(self._folder, source, confined=self._confined) as git:
             yield git, content
 
 

@@ -6,17 +6,16 @@ Only ever in repositories this service made itself. Nothing here checks out, and
 import asyncio
 import contextlib
 import os
-import shutil
 import signal
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from functools import cache
 from pathlib import Path
 from typing import Final
 
 from dispatch_common.errors import Permanent, Transient
+from services.result_publisher.confine import Bounds, prefix, program
 
 _SAFE: Final = (
     "-c", "core.hooksPath=/dev/null",
@@ -28,9 +27,7 @@ _SAFE: Final = (
     "-c", "gc.auto=0",
     "-c", "protocol.version=2",
 )  # fmt: skip
-_CPU_SECONDS: Final = 60
-_ADDRESS_SPACE: Final = 4 << 30
-_FILE_SIZE: Final = 1 << 30
+_BOUNDS: Final = Bounds()
 
 
 class GitFailed(Permanent):
@@ -50,14 +47,9 @@ class GitTooMuch(Permanent):
     """git's output was longer than it may be."""
 
 
-@cache
-def _program(name: str) -> str | None:
-    return shutil.which(name)
-
-
 def environment(*, protocols: str = "") -> dict[str, str]:
     """Return the whole environment that git sees. ``protocols``: what it may speak, colon-separated."""
-    git = _program("git") or "/usr/bin/git"
+    git = program("git") or "/usr/bin/git"
     return {
         "PATH": f"{Path(git).parent}:/usr/bin:/bin",
         "HOME": "/nonexistent",
@@ -82,6 +74,7 @@ class Git:
     protocols: str = ""
     deadline: timedelta = timedelta(seconds=90)
     bounded: bool = True  #: with limits on CPU, memory and file size
+    writable: Path | None = None  #: confined: nothing but this folder can be written, and there is no network
 
     async def run(self, *args: str, stdin: bytes = b"", most: int = 1 << 20) -> bytes:
         """Return git's output; GitFailed, GitTooSlow or GitTooMuch otherwise."""
@@ -102,8 +95,8 @@ class Git:
     async def started(self, *args: str) -> AsyncGenerator[asyncio.subprocess.Process]:
         """Start git and see to it that nothing of it is left at the end."""
         process = await asyncio.create_subprocess_exec(
-            *self._limits(),
-            _program("git") or "git",
+            *(prefix(_BOUNDS, self.writable) if self.bounded else ()),
+            program("git") or "git",
             "--git-dir",
             str(self.directory),
             *_SAFE,
@@ -118,17 +111,12 @@ class Git:
         try:
             yield process
         finally:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
+            if process.returncode is None:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
             if process.stdin is not None:
                 process.stdin.close()
             await process.wait()
-
-    def _limits(self) -> tuple[str, ...]:
-        prlimit = _program("prlimit") if self.bounded else None
-        if prlimit is None:
-            return ()
-        return (prlimit, f"--cpu={_CPU_SECONDS}", f"--as={_ADDRESS_SPACE}", f"--fsize={_FILE_SIZE}", "--core=0", "--")
 
 
 async def _feed(process: asyncio.subprocess.Process, content: bytes) -> None:

@@ -59,11 +59,11 @@ LIMITS: Final = Limits()
 
 
 @asynccontextmanager
-async def repository(folder: Path, mirror: Path) -> AsyncGenerator[Git]:
+async def repository(folder: Path, mirror: Path, *, confined: bool = False) -> AsyncGenerator[Git]:
     """Make a fresh bare repository in ``folder`` that borrows the mirror's objects; it is gone afterwards."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True, mode=0o700)
-    git = Git(folder / "import.git")
+    git = Git(folder / "import.git", writable=folder if confined else None)
     try:
         await git.run("init", "--quiet", "--bare", "--template=", str(git.directory))
         info = git.directory / "objects" / "info"
@@ -132,7 +132,7 @@ async def _look_through(git: Git, given: Given, limits: Limits) -> Findings:
         changes=tuple(net),
         touched=tuple(sorted(gathered.touched)),
         new_bytes=size,
-        secrets=await gathered.secrets(git.directory.parent / "scratch"),
+        secrets=await gathered.secrets(git.directory.parent / "scratch", confined=git.writable is not None),
     )
 
 
@@ -162,11 +162,11 @@ class _Gathered:
             self._trees[commit] = content[len("tree ") :][:_HASH].decode()
         return self._trees[commit]
 
-    async def secrets(self, scratch: Path) -> tuple[Finding, ...] | None:
+    async def secrets(self, scratch: Path, *, confined: bool) -> tuple[Finding, ...] | None:
         """Return what looks like a secret in any of it; None when it was too much to look through."""
         if self._bytes > self._limits.scanned_bytes:
             return None
-        return await scanning.scan(list(self._texts.values()), scratch)
+        return await scanning.scan(list(self._texts.values()), scratch, confined=confined)
 
     async def _read(self, walked: Sequence[Change]) -> None:
         wanted = [change for change in walked if change.new is not None and change.new.mode != LINK]

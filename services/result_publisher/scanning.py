@@ -3,7 +3,6 @@
 import asyncio
 import os
 import secrets
-import shutil
 import signal
 import sys
 from collections import Counter
@@ -15,11 +14,12 @@ from typing import Final
 
 import orjson
 
+from services.result_publisher.confine import Bounds, prefix
 from services.result_publisher.judge import Finding
 
 _DEADLINE: Final = timedelta(seconds=60)
-_CPU_SECONDS: Final = 45
-_ADDRESS_SPACE: Final = 2 << 30
+_BOUNDS: Final = Bounds(cpu_seconds=45, address_space=2 << 30, file_size=256 << 20)
+_PYTHON: Final = (sys.executable, "-I", "-X", "utf8", "-m", "services.result_publisher.scan")
 _MOST_FINDINGS: Final = 200
 
 
@@ -32,7 +32,7 @@ class Text:
     before: bytes | None = None
 
 
-async def scan(texts: Sequence[Text], scratch: Path) -> tuple[Finding, ...] | None:
+async def scan(texts: Sequence[Text], scratch: Path, *, confined: bool = False) -> tuple[Finding, ...] | None:
     """Return what is new in the texts; None when the scanner could not finish."""
     if not texts:
         return ()
@@ -40,7 +40,7 @@ async def scan(texts: Sequence[Text], scratch: Path) -> tuple[Finding, ...] | No
     asked: list[bytes] = [orjson.dumps({"path": t.path, "text": _readable(t.content)}) for t in texts]
     olds = [t for t in texts if t.before is not None]
     asked += [orjson.dumps({"path": "\0" + t.path, "text": _readable(t.before or b"")}) for t in olds]
-    answer = await _run(b"\n".join([secrets.token_hex(32).encode(), *asked]) + b"\n", scratch)
+    answer = await _run(b"\n".join([secrets.token_hex(32).encode(), *asked]) + b"\n", scratch, confined=confined)
     return None if answer is None else _news(answer)
 
 
@@ -67,9 +67,10 @@ def _readable(content: bytes) -> str:
     return text.replace("\x0b", "\n").replace("\x0c", "\n")
 
 
-async def _run(stdin: bytes, scratch: Path) -> bytes | None:
+async def _run(stdin: bytes, scratch: Path, *, confined: bool) -> bytes | None:
     process = await asyncio.create_subprocess_exec(
-        *_command(),
+        *prefix(_BOUNDS, scratch if confined else None),
+        *_PYTHON,
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.DEVNULL,
@@ -87,11 +88,3 @@ async def _run(stdin: bytes, scratch: Path) -> bytes | None:
             os.killpg(process.pid, signal.SIGKILL)
             await process.wait()
     return out if process.returncode == 0 else None
-
-
-def _command() -> tuple[str, ...]:
-    python = (sys.executable, "-I", "-X", "utf8", "-m", "services.result_publisher.scan")
-    prlimit = shutil.which("prlimit")
-    if prlimit is None:
-        return python
-    return (prlimit, f"--cpu={_CPU_SECONDS}", f"--as={_ADDRESS_SPACE}", "--core=0", "--", *python)

@@ -1,11 +1,14 @@
 """Every hostile bundle of the facts table is refused with a sentence, and an honest one is read exactly."""
 
+import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
+from services.result_publisher.confine import Bounds as ConfineBounds
+from services.result_publisher.confine import can_confine, prefix
 from services.result_publisher.importer import LIMITS, Given, HostileResult, Limits, repository, take_in
 from services.result_publisher.judge import Findings
 from services.result_publisher.treewalk import Bounds, HostileTree
@@ -22,7 +25,7 @@ class Bench:
     base: str
 
     async def take_in(self, commit: str, bundle: bytes, limits: Limits = LIMITS) -> Findings:
-        async with repository(self.folder / "import", self.mirror.path) as git:
+        async with repository(self.folder / "import", self.mirror.path, confined=True) as git:
             return await take_in(git, bundle, Given(REF, self.base, commit), limits)
 
     async def refusal(self, commit: str, bundle: bytes, limits: Limits = LIMITS) -> str:
@@ -261,3 +264,18 @@ async def test_a_comment_cannot_hide_a_secret(bench: Bench):
     found = (await bench.take_in(commit, bench.agent.honest(commit, bench.base))).secrets
     assert found is not None
     assert [finding.path for finding in found if finding.certain] == ["logo.png", "wide.txt"]
+
+
+def test_a_confined_program_writes_only_in_its_folder_and_has_no_network(tmp_path: Path):
+    if not can_confine():
+        pytest.skip("bubblewrap does not work on this host")
+    (tmp_path / "mine").mkdir()
+    script = f"""
+echo x > {tmp_path}/mine/a || exit 1
+echo x > {tmp_path}/b && exit 2
+grep -q ':' /proc/net/dev && [ $(grep -c ':' /proc/net/dev) -gt 1 ] && exit 3
+exit 0
+"""
+    command = [*prefix(ConfineBounds(), tmp_path / "mine"), "/bin/sh", "-c", script]
+    assert subprocess.run(command, capture_output=True, check=False).returncode == 0
+    assert not (tmp_path / "b").exists()
