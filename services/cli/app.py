@@ -8,7 +8,11 @@ from typing import Annotated, Any, Final
 
 import typer
 import typer.main
-from click.exceptions import ClickException, UsageError
+from typer._click.exceptions import (  # typer carries its own click and exports no base of its errors
+    ClickException,
+    NoArgsIsHelpError,
+    UsageError,
+)  # typer carries its own click and exports no base
 from typer.core import TyperGroup
 
 from dispatch_common.errors import DispatchError, InvalidInput
@@ -53,7 +57,7 @@ def _late(name: str) -> Any:
         return None
     module = importlib.import_module(LATE[name])
     # A second command keeps typer from folding a group of one into the command itself.
-    holder = typer.Typer(add_completion=False)
+    holder = typer.Typer(add_completion=False, rich_markup_mode=None)
     module.register(holder)
     holder.command("-")(lambda: None)
     group: Any = typer.main.get_command(holder)
@@ -126,6 +130,9 @@ def run(argv: list[str]) -> int:
         # Whoever read our output has had enough of it. The interpreter must not try to flush the rest.
         sys.stdout = open("/dev/null", "w")  # noqa: SIM115
         return Exit.OK
+    except NoArgsIsHelpError as error:
+        output.say(error.format_message())
+        return Exit.USAGE
     except UsageError as error:
         output.failure(_usage(error), as_json=as_json)
         return Exit.USAGE

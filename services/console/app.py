@@ -3,7 +3,7 @@
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from fastapi import FastAPI
 from fastapi.staticfiles import StaticFiles
@@ -16,6 +16,7 @@ from dispatch_common.settings import Settings
 from services.console import pages, problems
 from services.console.api import catalog, events, runs, system, work
 from services.console.desk import Desk, Isolation
+from services.console.schemas_admin import LimitOut
 from services.console.session import Sessions
 from services.console.stream.viewers import Viewers
 
@@ -28,9 +29,9 @@ be shortened to a unique beginning. Every answer that is not a success has the s
 """
 
 
-async def unknown_isolation() -> dict[str, Any]:
+async def unknown_isolation() -> list[LimitOut]:
     """Return that nothing told which isolation this host offers."""
-    return {}
+    return []
 
 
 def build() -> FastAPI:

@@ -10,11 +10,12 @@ from dispatch_common.db import Db
 from dispatch_common.secrets import Kek
 from dispatch_common.service import Context
 from dispatch_common.settings import Settings
+from services.console.schemas_admin import LimitOut
 from services.console.session import Sessions
 from services.console.stream.viewers import Viewers
 
 #: Tells which isolation and limits are real on this host; the executor knows.
-Isolation = Callable[[], Awaitable[dict[str, Any]]]
+Isolation = Callable[[], Awaitable[list[LimitOut]]]
 
 
 @dataclass(frozen=True, slots=True)

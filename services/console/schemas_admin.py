@@ -167,6 +167,15 @@ class StreamState(Out):
     consumers: int
 
 
+class LimitOut(Out):
+    """One promise about isolation, and whether this host lets us keep it."""
+
+    name: str
+    real: bool
+    sentence: str
+    remedy: str = ""
+
+
 class Doctor(Out):
     """The system's own view of itself."""
 
@@ -179,7 +188,7 @@ class Doctor(Out):
     streams: list[StreamState]
     dead_letters: list[DeadLetterOut]
     runs: dict[str, int]
-    isolation: dict[str, Any]
+    isolation: list[LimitOut]
 
 
 class TaskTaken(Out):

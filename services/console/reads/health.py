@@ -1,6 +1,6 @@
 """The system's own view of itself: what is stuck, what was put aside, how far facts lag, what is away."""
 
-from typing import Any, Final
+from typing import Final
 
 from nats.errors import Error as NatsError
 
@@ -9,7 +9,7 @@ from dispatch_common.db import AWAY
 from dispatch_common.errors import Transient
 from dispatch_common.health import Health
 from services.console.desk import Desk
-from services.console.schemas_admin import DeadLetterOut, Doctor, Finding, OutboxLag, StreamState
+from services.console.schemas_admin import DeadLetterOut, Doctor, Finding, LimitOut, OutboxLag, StreamState
 
 _LAG: Final = """
 SELECT service, count(*) AS waiting, extract(epoch FROM clock_timestamp() - min(at))::float8 AS oldest_seconds
@@ -40,7 +40,7 @@ SELECT key, state, sentence FROM effects WHERE org = $1 AND state = 'unknown'
 _LATE_SECONDS: Final = 30.0
 
 
-async def doctor(at: Desk, isolation: dict[str, Any]) -> Doctor:
+async def doctor(at: Desk, isolation: list[LimitOut]) -> Doctor:
     """Return the report. It is made even when parts of the system are away: that is when it is read."""
     findings: list[Finding] = []
     database, lag, dead, runs = await _database(at, findings)

@@ -90,7 +90,7 @@ function addEvent(line) {
 
 tick();
 setInterval(tick, 1000);
-listen(`/v1/runs/${id}/events?last_event_id=${article.dataset.lastStep}.-.-`, {
+listen(`/v1/runs/${id}/events?last_event_id=${article.dataset.lastStep}.-.0-0`, {
   step: addStep,
   agent: addEvent,
   reset: refresh,

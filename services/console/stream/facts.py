@@ -88,8 +88,7 @@ async def fact_events(at: Desk, begin: Mark | Begin, *, follow: bool) -> AsyncGe
     once = Once(at, begin if isinstance(begin, Mark) else None)
     try:
         yield ServerSentEvent(comment="facts", retry=_RETRY_MS)
-        while not at.viewers.closing.is_set():
-            got = await tail.next(_WAIT)
+        while (got := await at.viewers.until_closing(tail.next(_WAIT))) is not None:
             if isinstance(got, Lost):
                 snapshot = await _snapshot(at, got.reason)
                 once.snapshot_taken(snapshot.at)

@@ -4,12 +4,11 @@ import hashlib
 import re
 from dataclasses import dataclass, replace
 from typing import Final, Self
-from uuid import UUID
 
 from services.console.problems import Problem
 
 _MARK: Final = re.compile(r"([0-9a-f]{8})-(\d{1,19})")
-_RUN: Final = re.compile(r"(\d{1,18})\.(?:([0-9a-f]{8}-\d{1,19})|-)\.(?:([0-9a-f]{32})-(\d{1,18})|-)")
+_RUN: Final = re.compile(r"(\d{1,18})\.(?:([0-9a-f]{8}-\d{1,19})|-)\.(\d{1,18})-(\d{1,18})")
 
 
 def epoch_of(created: str) -> str:
@@ -38,19 +37,18 @@ class Mark:
 
 @dataclass(frozen=True, slots=True)
 class RunMark:
-    """How much of a run was seen: its steps by number, its agent's events by attempt and number.
+    """How much of a run was seen: its steps by number, its agent's events by fence and number.
 
-    ``mark`` only says where to go on reading; what was seen is decided by ``attempt`` and ``seq``.
+    ``mark`` only says where to go on reading; what was seen is decided by ``fence`` and ``seq``.
     """
 
     step: int = 0
     mark: Mark | None = None
-    attempt: UUID | None = None
+    fence: int = 0
     seq: int = 0
 
     def __str__(self) -> str:
-        event = "-" if self.attempt is None else f"{self.attempt.hex}-{self.seq}"
-        return f"{self.step}.{self.mark or '-'}.{event}"
+        return f"{self.step}.{self.mark or '-'}.{self.fence}-{self.seq}"
 
     @classmethod
     def parse(cls, text: str) -> Self:
@@ -58,15 +56,16 @@ class RunMark:
         found = _RUN.fullmatch(text.strip())
         if found is None:
             raise _unreadable(text)
-        mark = Mark.parse(found[2]) if found[2] else None
-        attempt = UUID(found[3]) if found[3] else None
-        return cls(int(found[1]), mark, attempt, int(found[4] or 0))
+        return cls(int(found[1]), Mark.parse(found[2]) if found[2] else None, int(found[3]), int(found[4]))
 
     def after_step(self, number: int) -> "RunMark":
         return replace(self, step=number)
 
-    def after_event(self, mark: Mark | None, attempt: UUID, seq: int) -> "RunMark":
-        return replace(self, mark=mark or self.mark, attempt=attempt, seq=seq)
+    def after_event(self, mark: Mark | None, fence: int, seq: int) -> "RunMark":
+        return replace(self, mark=mark or self.mark, fence=fence, seq=seq)
+
+    def moved(self, mark: Mark) -> "RunMark":
+        return replace(self, mark=mark)
 
 
 def _unreadable(text: str) -> Problem:
