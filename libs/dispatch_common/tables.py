@@ -9,7 +9,8 @@ from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import BigInteger, Boolean, CheckConstraint, Column, Computed, Index, LargeBinary, text
+from sqlalchemy import BigInteger, Boolean, CheckConstraint, Column, Computed, DefaultClause, Index, LargeBinary, text
+from sqlalchemy.sql.schema import ScalarElementColumnDefault
 from sqlmodel import Field, SQLModel
 
 from dispatch_common import lifecycle
@@ -227,3 +228,16 @@ class SlotRow(SQLModel, table=True):
     role: str
     draining: bool = False
     attempt_id: UUID | None = None
+
+
+def _give_defaults_to_the_database() -> None:
+    """Let plain SQL leave out what the classes leave out: a scalar default of a field is its column's default too."""
+    for table in SQLModel.metadata.tables.values():
+        for column in table.columns:
+            value = column.default.arg if isinstance(column.default, ScalarElementColumnDefault) else None
+            if isinstance(value, bool | str) and column.server_default is None:
+                literal = str(value).lower() if isinstance(value, bool) else f"'{value}'"
+                column.server_default = DefaultClause(text(literal))
+
+
+_give_defaults_to_the_database()
