@@ -36,7 +36,9 @@ def bundle(asked: AttemptRequested, instructions: Mapping[str, str], commit: str
     prompt = render(layers, nonce)
     folder = f".dispatch/tasks/{_folder(asked.snapshot.key)}"
     files = {f"{folder}/task.md": _task_file(asked, layers, nonce).encode()}
-    return Bundle(prompt, files, _environment(asked, folder), _manifest(asked, layers, prompt, files, commit, nonce))
+    return Bundle(
+        prompt, files, {"DISPATCH_TASK_FOLDER": folder}, _manifest(asked, layers, prompt, files, commit, nonce)
+    )
 
 
 def _layers(asked: AttemptRequested, instructions: Mapping[str, str], commit: str | None, nonce: str) -> list[Layer]:
@@ -108,17 +110,6 @@ def _title(task: TaskSnapshot) -> str:
 
 def _folder(key: str) -> str:
     return re.sub(r"[^A-Za-z0-9_-]+", "-", key).strip("-")[:60] or "task"
-
-
-def _environment(asked: AttemptRequested, folder: str) -> dict[str, str]:
-    return {
-        "DISPATCH_TASK_TITLE": _title(asked.snapshot),
-        "DISPATCH_TASK_FOLDER": folder,
-        "DISPATCH_WAKE_REASON": asked.wake_reason.value,
-        "DISPATCH_ATTEMPT": str(asked.fence),
-        "DISPATCH_AGENT": asked.agent.name,
-        "DISPATCH_ROLE": asked.agent.role,
-    }
 
 
 def _manifest(

@@ -1,7 +1,9 @@
 """Launchers that end an attempt the moment they hear of it: no process, no socket, no workspace. For benchmarks."""
 
 from collections.abc import Sequence
-from typing import Protocol, TypeGuard
+from typing import Protocol
+
+from typing_extensions import TypeIs
 
 from dispatch_common.events import AttemptRequested
 from services.executor.attempt import Answer
@@ -21,6 +23,6 @@ class InstantLauncher(Protocol):
 AnyLauncher = Launcher | InstantLauncher
 
 
-def is_instant(launcher: AnyLauncher) -> TypeGuard[InstantLauncher]:
+def is_instant(launcher: AnyLauncher) -> TypeIs[InstantLauncher]:
     """Return whether attempts of this launcher are over as soon as they are accepted."""
     return getattr(launcher, "instant", False)

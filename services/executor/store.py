@@ -4,7 +4,7 @@
 of the result as it was posted), refused (counts by reason).
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -132,6 +132,13 @@ async def update(tx: Tx, attempts: Sequence[Attempt]) -> None:
         [one.stop for one in attempts],
         [one.lease_until for one in attempts],
         [_launch_out(one) for one in attempts],
+    )
+
+
+async def mint(tx: Tx, attempt_id: UUID, token_digest: str, launch: Mapping[str, Any]) -> None:
+    """Make a token the attempt's own; one that was minted before is not valid any more."""
+    await tx.conn.execute(
+        "UPDATE attempts SET token_digest = $2, launch = launch || $3 WHERE id = $1", attempt_id, token_digest, launch
     )
 
 

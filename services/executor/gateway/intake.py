@@ -17,6 +17,7 @@ from services.executor.gateway.door import Turned, Visitor
 from services.executor.gateway.eventlog import Line
 from services.executor.gateway.journals import Journals
 from services.executor.gateway.redaction import Redactor
+from services.executor.store import Row
 
 _LONGEST_LINE: Final = 1 << 20
 _PER_SECOND: Final = 5_000
@@ -69,8 +70,25 @@ class Intake:
         events = [_line(attempt.id, raw) for raw in body.splitlines() if raw.strip()]
         if not self._allowances.setdefault(attempt.id, _Allowance()).takes(len(events)):
             raise Turned(429, "rate", f"More than {_PER_SECOND} events in a second; send them a little later.")
+        seq, questions = await self._keep(visitor.row, visitor.token, events)
+        if questions:
+            await self._ask(visitor, questions)
+        return seq
+
+    async def salvage(self, row: Row, token: str, raw: bytes) -> None:
+        """Keep what a dead supervisor left on its disk, as far as it can be read."""
+        events: list[EventLine] = []
+        for line in raw.splitlines():
+            try:
+                events.append(_line(row.attempt.id, line))
+            except Turned as wrong:
+                telemetry.log.warning("a line was left behind", attempt_id=str(row.attempt.id), reason=str(wrong))
+        await self._keep(row, token, events)
+
+    async def _keep(self, row: Row, token: str, events: Sequence[EventLine]) -> tuple[int, list[Question]]:
+        attempt = row.attempt
         kept = self._journals.log(attempt.run_id, attempt.fence, attempt.id).last_seq
-        redactor = self._redactors.setdefault(attempt.id, Redactor([visitor.token]))
+        redactor = self._redactors.setdefault(attempt.id, Redactor([token]))
         lines: list[Line] = []
         questions: list[Question] = []
         for event in events:
@@ -80,10 +98,7 @@ class Intake:
                 kept = event.seq
             if isinstance(event.event, Question):
                 questions.append(event.event)
-        seq = await self._journals.append(visitor.row, lines)
-        if questions:
-            await self._ask(visitor, questions)
-        return seq
+        return await self._journals.append(row, lines), questions
 
     async def _ask(self, visitor: Visitor, questions: Sequence[Question]) -> None:
         async with self._db.transaction() as tx:

@@ -40,11 +40,6 @@ def folder(data: Path) -> Path:
     return Path(tempfile.gettempdir()) / f"dispatch-gateway-{os.getuid()}-{digest}"
 
 
-def path_of(data: Path, attempt_id: UUID) -> Path:
-    """Return the socket's path, the same for ever."""
-    return folder(data) / f"{attempt_id.hex[:16]}.sock"
-
-
 def private(path: Path) -> None:
     """Make a folder that only we may enter, or refuse one that others made."""
     path.mkdir(mode=_PRIVATE, parents=True, exist_ok=True)
