@@ -1,7 +1,7 @@
 """A change being written: steps through the lifecycle, facts with derived ids, the next check. Pure."""
 
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from dispatch_common import ids, lifecycle
 from dispatch_common.backoff import spread_of
@@ -20,6 +20,7 @@ from dispatch_common.values import Grant, WakeReason
 from services.dispatcher.run import Change, Rules, Run, Step, Task
 
 _S = RunState
+_MOST_DOUBLINGS: Final = 16
 
 
 class Draft:
@@ -162,7 +163,8 @@ class Draft:
             return run.wake_at
         if run.state is _S.AWAITING_ANSWER and run.wake_at is not None and run.wake_at > self.now:
             return run.wake_at
-        pause = min(self._rules.recheck * 2**run.checks, self._rules.longest_recheck)
+        # Bounded before it is computed: weeks of silence are more doublings than a timedelta can hold.
+        pause = min(self._rules.recheck * 2 ** min(run.checks, _MOST_DOUBLINGS), self._rules.longest_recheck)
         return self.now + pause * (1 + 0.25 * spread_of(run.id.int))
 
 
