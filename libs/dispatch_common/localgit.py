@@ -28,6 +28,32 @@ def git(
 ) -> str:
     """Run git in a repository and return what it printed. ``author`` and ``at`` sign what it creates."""
     program = _git()
+    done = subprocess.run(
+        [
+            program,
+            "--git-dir",
+            str(repository),
+            "-c",
+            "core.hooksPath=/dev/null",
+            "-c",
+            "core.fsmonitor=false",
+            command,
+            *args,
+        ],
+        input=stdin.encode(),
+        capture_output=True,
+        env=_environment(program, author, at),
+        cwd="/",
+        timeout=_DEADLINE,
+        check=False,
+    )
+    out, err = done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace")
+    if done.returncode:
+        raise GitSaidNo(command, done.returncode, out, err)
+    return out
+
+
+def _environment(program: str, author: str, at: datetime | None) -> dict[str, str]:
     environment = {
         "PATH": f"{Path(program).parent}:/usr/bin:/bin",
         "HOME": "/nonexistent",
@@ -43,29 +69,7 @@ def git(
         environment |= {f"GIT_{role}_NAME": name[:100], f"GIT_{role}_EMAIL": _NOBODY}
         if at is not None:
             environment[f"GIT_{role}_DATE"] = f"{int(at.timestamp())} +0000"
-    done = subprocess.run(
-        [
-            program,
-            "--git-dir",
-            str(repository),
-            "-c",
-            "core.hooksPath=/dev/null",
-            "-c",
-            "core.fsmonitor=false",
-            command,
-            *args,
-        ],
-        input=stdin.encode(),
-        capture_output=True,
-        env=environment,
-        cwd="/",
-        timeout=_DEADLINE,
-        check=False,
-    )
-    out, err = done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace")
-    if done.returncode:
-        raise GitSaidNo(command, done.returncode, out, err)
-    return out
+    return environment
 
 
 @cache

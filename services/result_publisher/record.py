@@ -52,12 +52,13 @@ def stored(row: Mapping[str, Any], effects: list[Mapping[str, Any]], now: dateti
     """Read a publication's row and its effects' rows."""
     revision = row["revision"]
     verified = row["verified"]
+    asked: type[PublishRequested | RunEnded] = RunEnded if revision == NOTICE else PublishRequested
     return Stored(
         run_id=row["run_id"],
         revision=revision,
         org=row["org"],
         state=row["state"],
-        request=(RunEnded if revision == NOTICE else PublishRequested).model_validate(row["request"]),
+        request=asked.model_validate(row["request"]),
         checked=Checked.model_validate(verified["checked"]) if verified and "checked" in verified else None,
         answered=row["answer"] is not None,
         stop=row["stop_asked"] is not None,
