@@ -48,6 +48,8 @@ def charters() -> tuple[Charter, ...]:
     for module in pkgutil.iter_modules(services.__path__, "services."):
         if module.ispkg and importlib.util.find_spec(f"{module.name}.app") is not None:
             app: Any = importlib.import_module(f"{module.name}.app")
+            if not hasattr(app, "HEARS"):
+                continue  # the command line puts things together too, and is no service
             about = (inspect.getdoc(importlib.import_module(module.name)) or "").split("\n", 1)[0]
             package = module.name.removeprefix("services.")
             found.append(Charter(package.replace("_", "-"), package, app.HEARS, app.SAYS, about.partition(": ")[2]))
