@@ -5,7 +5,7 @@ import contextlib
 from collections.abc import Sequence
 from typing import Final
 
-from agent_runner.backends import AgentCommand, Exit, Reader
+from agent_runner.backends import AgentVerdict, Backend, Exit, Reader
 from agent_runner.box import Box
 from agent_runner.capture import Kept, Lines, chunks
 from agent_runner.clock import elapsed
@@ -19,15 +19,15 @@ from agent_runner.watchdog import Watchdog
 _MIB: Final = 1024 * 1024
 _DRAIN_SECONDS: Final = 5.0
 _TOLD_GARBAGE: Final = 3
+_NO_PROGRAM: Final = "bwrap: execvp"
 
 
 class Attempt:
     """Runs the agent once. ``ends`` may be called by anybody at any time; the first reason counts."""
 
-    def __init__(self, spec: LaunchSpec, box: Box, reader: Reader, journal: Journal, observer: Observer) -> None:
+    def __init__(self, spec: LaunchSpec, box: Box, journal: Journal, observer: Observer) -> None:
         self._spec = spec
         self.box = box
-        self._reader = reader
         self._journal = journal
         self._observer = observer
         self._ending: asyncio.Future[Ending] = asyncio.get_running_loop().create_future()
@@ -38,6 +38,7 @@ class Attempt:
         self.watchdog = Watchdog(spec.limits, box.group, tells=self.tell, breaks=self._broken)
         self.tree: Tree | None = None
         self.exit = Exit(None, None)
+        self.reader: Reader | None = None
 
     def ends(self, ending: Ending) -> None:
         """Take a reason to end. A lost lease or a newer attempt also cuts short the grace of an earlier reason."""
@@ -65,15 +66,25 @@ class Attempt:
             self.tell(violation)
             self.ends(broken_limit(violation))
 
-    async def start(self, command: AgentCommand) -> Tree | None:
+    async def start(self, chosen: Backend) -> Tree | None:
         """Start the agent; None when the sandbox could not be set up, which is an ending too."""
+        self.reader = chosen.reader()
         try:
-            self.tree = await self.box.start_agent(command)
+            self.tree = await self.box.start_agent(chosen.command(self._spec))
         except SandboxBroken as error:
             self.ends(Ending(Cause.SANDBOX, f"{error} Run 'dispatch doctor' on this host.", "sandbox_infra"))
             return None
         self._heard_at = elapsed()
         return self.tree
+
+    def verdict(self) -> AgentVerdict:
+        """Return what its backend makes of the agent's end."""
+        if self.reader is None or self.tree is None:
+            return AgentVerdict(False, "unknown", "The agent was never started.")
+        if self.exit.code == 1 and self.exit.stderr_tail.startswith(_NO_PROGRAM):
+            missing = f"The program of the backend {self._spec.agent.backend!r} is not on this host."
+            return AgentVerdict(False, "cli_missing", f"{missing} It said: {self.exit.stderr_tail}")
+        return self.reader.verdict(self.exit)
 
     async def run(self, tree: Tree) -> Ending:
         """Follow the agent until nothing of it lives; return why."""
@@ -153,7 +164,7 @@ class Attempt:
 
     def _understand(self, lines: Sequence[bytes]) -> None:
         for line in lines:
-            events = self._reader.events(line)
+            events = self.reader.events(line) if self.reader else ()
             for event in events or ():
                 self.tell(event)
             if events is None:

@@ -3,6 +3,7 @@ now; what they leave is read here as data, never as a path to follow.
 """
 
 import os
+import shutil
 import stat
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,19 +71,19 @@ def take(source: Path, to: Path, *, limit: int) -> int:
         descriptor = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
         raise NotCollected(f"{source.name}: {error.strerror}") from error
-    with os.fdopen(descriptor, "rb") as file:
-        found = os.fstat(descriptor)
-        if not stat.S_ISREG(found.st_mode):
-            raise NotCollected(f"{source.name} is not a file")
-        if found.st_size > limit:
-            raise NotCollected(f"{source.name} is larger than {limit >> 20} MiB")
-        to.write_bytes(file.read(limit))
-        return found.st_size
+    found = os.fstat(descriptor)
+    if not stat.S_ISREG(found.st_mode) or found.st_size > limit:
+        os.close(descriptor)
+        what = f"larger than {limit >> 20} MiB" if stat.S_ISREG(found.st_mode) else "not a file"
+        raise NotCollected(f"{source.name} is {what}")
+    with os.fdopen(descriptor, "rb") as file, to.open("wb") as copy:
+        shutil.copyfileobj(file, copy, 1 << 20)
+    return found.st_size
 
 
 def read(out: Path, to: Path, *, bundle_limit: int) -> Collected:
     """Take what the sandbox left in ``out``; the bundle goes to ``to``/bundle."""
-    if not (out / "head").exists():
+    if not os.path.lexists(out / "head"):
         return Collected()
     commit = _text(out, to, "head").strip()
     if not _is_object_name(commit):

@@ -16,6 +16,7 @@ class Cause(StrEnum):
     WALL = "wall"
     IDLE = "idle"
     LIMIT = "limit"  #: the watchdog saw a limit broken
+    DISK = "disk"  #: the same, and what fills the disk is not worth packing
     SANDBOX = "sandbox"  #: the sandbox could not be set up
     LEASE_LOST = "lease_lost"
     NOT_OURS = "not_ours"  #: a newer attempt exists, or the token is revoked
@@ -74,7 +75,8 @@ def idle(limits: LaunchLimits) -> Ending:
 
 
 def broken_limit(violation: SandboxViolation) -> Ending:
-    return Ending(Cause.LIMIT, violation.text, "sandbox_violation")
+    cause = Cause.DISK if violation.what == "disk" else Cause.LIMIT
+    return Ending(cause, violation.text, "sandbox_violation")
 
 
 def judge(ending: Ending, agent: AgentVerdict, violations: Sequence[SandboxViolation]) -> Judgement:

@@ -88,6 +88,7 @@ class SandboxSpec(Wire):
     gid: int | None = None
     overlay_by: Literal["mount", "bubblewrap"] = "mount"  #: who mounts the overlay; bubblewrap can since 0.11
     disable_userns: bool = True  #: no user namespaces inside; not every bubblewrap can
+    cgroups: bool = True  #: use them where this host lets us
     readable: tuple[Path, ...] = ()  #: more of the system, read-only at the same path (a tool chain outside /usr)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from agent_runner.attempt import Attempt
-from agent_runner.backends import AgentVerdict, UnknownBackend, backend
+from agent_runner.backends import UnknownBackend, backend
 from agent_runner.box import Box
 from agent_runner.clock import elapsed
 from agent_runner.collect import Collected, NotCollected
@@ -40,7 +40,6 @@ from agent_runner.sandbox.host import describe
 from agent_runner.sandbox.tree import start_time
 
 _log: Final = logging.getLogger("agent_runner.supervisor")
-_NO_VERDICT: Final = AgentVerdict(False, "unknown", "The agent was never started.")
 
 
 class Supervisor:
@@ -55,10 +54,8 @@ class Supervisor:
         self._journal = Journal(spec.folder / JOURNAL_FILE, spec.attempt_id)
         self._observer = Observer(spec.test_command)
         self._group = _group(spec)
-        self._backend = backend(spec.agent.backend)
-        self._reader = self._backend.reader()
         box = Box(spec, _host(spec), self._group)
-        self._attempt = Attempt(spec, box, self._reader, self._journal, self._observer)
+        self._attempt = Attempt(spec, box, self._journal, self._observer)
         self._keeper = Keeper(self._gateway, spec.lease, seq=lambda: self._journal.last_seq, ends=self._attempt.ends)
         self._delivery = Delivery(self._gateway, self._journal, hears_stop=self._keeper.stop)
 
@@ -96,7 +93,10 @@ class Supervisor:
     async def _run(self) -> Ending:
         if self._attempt.ending is not None:  # stopped before it began
             return self._attempt.ending
-        tree = await self._attempt.start(self._backend.command(self._spec))
+        try:
+            tree = await self._attempt.start(backend(self._spec.agent.backend))
+        except UnknownBackend as error:
+            return Ending(Cause.SANDBOX, str(error), "config_invalid")
         if tree is None:
             assert self._attempt.ending is not None
             return self._attempt.ending
@@ -139,10 +139,9 @@ class Supervisor:
             except NotCollected as error:
                 problem = str(error)
                 _log.warning("nothing collected: %s", problem)
-        verdict = self._reader.verdict(self._attempt.exit) if self._attempt.tree else _NO_VERDICT
         wall_ms = int((elapsed() - self._began) * 1000)
         witness = Witness(self._spec, self._attempt, self._observer, self._journal, wall_ms)
-        return witness.result(ending, verdict, work, problem)
+        return witness.result(ending, self._attempt.verdict(), work, problem)
 
     async def _deliver(self, result: Result) -> None:
         """Everything is on disk before it is told, so that whoever comes after us can tell it too."""
@@ -176,7 +175,7 @@ def _host(spec: LaunchSpec) -> Host:
 
 
 def _group(spec: LaunchSpec) -> cgroup.Group:
-    if spec.sandbox.kind is SandboxKind.NONE:
+    if spec.sandbox.kind is SandboxKind.NONE or not spec.sandbox.cgroups:
         return cgroup.Group(())
     limits = spec.limits
     caps = cgroup.Caps(limits.cpus, limits.memory_mib, limits.pids)
@@ -204,9 +203,6 @@ def run(spec_file: Path) -> int:
             asyncio.run(_supervise(spec))
     except AlreadyRuns as error:
         _log.info("%s", error)
-    except UnknownBackend as error:
-        _log.error("%s", error)
-        return 2
     return 0
 
 

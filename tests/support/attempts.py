@@ -17,7 +17,6 @@ from agent_runner.protocol import (
     ResultReport,
     SandboxKind,
 )
-
 from dispatch_common import ids
 from dispatch_common.values import RepositorySpec
 from services.executor.launchers import Launched, LaunchState
@@ -92,7 +91,9 @@ class Bench:
         """Prepare the workspace of a new attempt whose task holds this script."""
         attempt_id = ids.fresh()
         folder = self.data / "attempts" / str(attempt_id)
-        wanted = Wanted(attempt_id, self.run_id, self.task_id, "Vega", self.source, files={".dispatch/task.md": b"task"})
+        wanted = Wanted(
+            attempt_id, self.run_id, self.task_id, "Vega", self.source, files={".dispatch/task.md": b"task"}
+        )
         workspace = await self.workspaces.prepare(wanted)
         (folder / "prompt.md").write_text(f"# The task\n\n```dispatch-script\n{script}\n```\n")
         return LaunchSpec(

@@ -29,6 +29,14 @@ from agent_runner.protocol import (
 
 
 class _Server(uvicorn.Server):
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.listens = asyncio.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.listens.set()
+
     @contextmanager
     def capture_signals(self) -> Generator[None]:
         yield
@@ -43,7 +51,8 @@ class GatewayStandIn:
         self.lease_seconds = 20.0
         self.stop_ask: StopAsk | None = None
         self.answer_with: int | None = None  #: every request is answered with this status
-        self.silent = False  #: requests are taken and never answered
+        self.answering = asyncio.Event()  #: cleared: requests are taken and not answered
+        self.answering.set()
         self.lines: dict[int, EventLine] = {}
         self.blobs: dict[str, bytes] = {}
         self.started: list[StartedReport] = []
@@ -71,8 +80,7 @@ class GatewayStandIn:
         config = uvicorn.Config(self._app(), log_level="critical", lifespan="off", timeout_graceful_shutdown=1)
         self._server = _Server(config)
         self._serving = asyncio.create_task(self._server.serve(sockets=[listening]))
-        while not self._server.started:
-            await asyncio.sleep(0.002)
+        await self._server.listens.wait()
 
     async def close(self) -> None:
         """Stop to listen, as if the executor had died."""
@@ -94,8 +102,7 @@ class GatewayStandIn:
         return Starlette(routes=routes)
 
     async def _refusal(self, request: Request) -> Response | None:
-        while self.silent:
-            await asyncio.sleep(0.01)
+        await self.answering.wait()
         if self.answer_with is not None:
             return JSONResponse({"error": "as the test wants it"}, self.answer_with)
         if request.headers.get("authorization") != f"Bearer {self.token}":

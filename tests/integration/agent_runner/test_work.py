@@ -3,7 +3,6 @@
 from pathlib import Path
 
 from agent_runner.protocol import Done, Outcome, ResultManifest, Text, ToolCall, ToolResult
-
 from tests.support.attempts import FIX, Bench, git
 
 

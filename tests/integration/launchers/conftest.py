@@ -4,8 +4,8 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from agent_runner.protocol import SandboxKind
 
+from agent_runner.protocol import SandboxKind
 from services.executor.launchers.local import LocalLauncher
 from services.executor.launchers.report import Confining, confining
 from services.executor.launchers.template import Template
