@@ -12,7 +12,6 @@ from uuid import UUID
 from dispatch_common.events import (
     AnswerGiven,
     ApprovalDecided,
-    ApprovalOutcome,
     AttemptFinished,
     AttemptPreparing,
     AttemptStarted,
@@ -25,8 +24,8 @@ from dispatch_common.events import (
 )
 from dispatch_common.families import ErrorFamily
 from dispatch_common.lifecycle import FOLLOWS_TASK, HOLDS_SLOT, IN_PUBLISHER, RunState
-from dispatch_common.values import AgentSpec, Ask, RepositorySpec, Stage, Verdict
-from services.dispatcher import ending, publication
+from dispatch_common.values import AgentSpec, Ask, RepositorySpec, Stage
+from services.dispatcher import consent, ending, publication
 from services.dispatcher.draft import Draft, ignored
 from services.dispatcher.run import Change, Rules, Run, Task
 
@@ -95,9 +94,9 @@ def decide(run: Run, task: Task, incoming: Incoming, *, cause: Fact | None, now:
 def _apply(draft: Draft, incoming: Incoming, rules: Rules) -> str:  # noqa: C901 - one case per fact, each one line
     match incoming:
         case PolicyDecided():
-            return _policy_decided(draft, incoming)
+            return consent.policy_decided(draft, incoming)
         case ApprovalDecided():
-            return _approval_decided(draft, incoming)
+            return consent.approval_decided(draft, incoming)
         case SlotClaimed():
             return _slot_claimed(draft, incoming, rules)
         case AttemptPreparing() | AttemptStarted() | QuestionAsked():
@@ -118,71 +117,6 @@ def _apply(draft: Draft, incoming: Incoming, rules: Rules) -> str:  # noqa: C901
             return _task_moved(draft, incoming)
         case Overdue():
             return _overdue(draft, rules)
-
-
-def _policy_decided(draft: Draft, fact: PolicyDecided) -> str:
-    run = draft.run
-    if run.state not in (_S.REQUESTED, _S.AWAITING_APPROVAL):
-        return f"policy answered a run that is {run.state}"
-    if fact.ask != run.ask:
-        return f"policy answered question {fact.ask}; question {run.ask} is open"
-    sentence = " ".join(reason.sentence for reason in fact.reasons)
-    match fact.verdict:
-        case Verdict.DENY:
-            action = next((reason.next_action for reason in fact.reasons if reason.next_action), "Change the policy.")
-            draft.move(_S.DENIED, "policy.denied", sentence, action, family=_family(fact))
-        case Verdict.ESCALATE if run.state is _S.AWAITING_APPROVAL:
-            draft.set(approval_id=fact.approval_id)
-        case Verdict.ESCALATE:
-            action = f"An approver runs: dispatch approve {run.id.hex[:8]}"
-            draft.move(_S.AWAITING_APPROVAL, "policy.escalated", sentence, action, approval_id=fact.approval_id)
-        case Verdict.ALLOW:
-            _allowed(draft, fact, sentence)
-    return ""
-
-
-def _family(fact: PolicyDecided) -> ErrorFamily:
-    codes = {reason.code for reason in fact.reasons}
-    for family in (ErrorFamily.APPROVAL_DENIED, ErrorFamily.APPROVAL_EXPIRED):
-        if any(code.startswith(family.value.replace("_", ".")) for code in codes):
-            return family
-    return ErrorFamily.POLICY_DENIED
-
-
-def _allowed(draft: Draft, fact: PolicyDecided, sentence: str) -> None:
-    if draft.run.state is _S.AWAITING_APPROVAL:
-        draft.move(_S.REQUESTED, "policy.judged-again", "Policy judged it again.")
-    if draft.run.stage is Stage.PUBLISH:
-        changes = {"revision": draft.run.revision + 1, "approved_digest": draft.run.result_digest, "approval_id": None}
-        draft.move(_S.PUBLISHING, "policy.allowed", sentence, "The result is published.", **changes)
-        draft.request_publication()
-        return
-    changes = {"grant": fact.grant, "approval_id": None, "queued_at": draft.run.queued_at or draft.now}
-    draft.move(_S.QUEUED, "policy.allowed", sentence, "It starts as soon as an agent has a free slot.", **changes)
-
-
-def _approval_decided(draft: Draft, fact: ApprovalDecided) -> str:
-    run = draft.run
-    if run.state is _S.REQUESTED:
-        # It overtook policy's own answer, so policy is asked again rather than believed twice.
-        draft.ask_policy()
-        return ""
-    if run.state is not _S.AWAITING_APPROVAL:
-        return f"an approval was decided for a run that is {run.state}"
-    if run.approval_id not in (None, fact.approval_id):
-        return "an approval was decided that this run does not wait for any more"
-    match fact.outcome:
-        case ApprovalOutcome.GRANTED:
-            draft.move(_S.REQUESTED, "approval.granted", fact.sentence, "Policy judges it again.", approval_id=None)
-            draft.ask_policy()
-        case ApprovalOutcome.REFUSED:
-            family = ErrorFamily.APPROVAL_DENIED
-            draft.move(_S.DENIED, "approval.refused", fact.sentence, "Ask for something else.", family=family)
-        case ApprovalOutcome.EXPIRED:
-            family = ErrorFamily.APPROVAL_EXPIRED
-            action = "Ask again; nobody answered in time."
-            draft.move(_S.DENIED, "approval.expired", fact.sentence, action, family=family)
-    return ""
 
 
 def _slot_claimed(draft: Draft, claimed: SlotClaimed, rules: Rules) -> str:
@@ -234,36 +168,43 @@ def _answer_given(draft: Draft, fact: AnswerGiven) -> str:
     run = draft.run
     if run.question_id != fact.question_id or run.answered:
         return "no such question is open"
+    if run.state not in (_S.AWAITING_ANSWER, _S.PARKED, _S.QUEUED, _S.REQUESTED):
+        return f"an answer came to a run that is {run.state}"
+    # The agent that asked may be gone before it reads this; whoever comes after it starts with the answer.
+    draft.set(answered=True, instruction=_joined(run.instruction, fact.text))
     who = fact.by.name or fact.by.id
     if run.state is _S.AWAITING_ANSWER:
-        draft.move(_S.RUNNING, "attempt.answered", f"{who} answered.", answered=True, wake_at=None)
+        draft.move(_S.RUNNING, "attempt.answered", f"{who} answered.", wake_at=None)
     elif run.state is _S.PARKED:
-        instruction = f"{run.instruction}\n\n{fact.text}".strip()
-        draft.set(answered=True, instruction=instruction, wake_at=None)
-        draft.move(_S.QUEUED, "attempt.answered", f"{who} answered; the work goes on.")
-    else:
-        return f"an answer came to a run that is {run.state}"
+        draft.move(_S.QUEUED, "attempt.answered", f"{who} answered; the work goes on.", wake_at=None)
     return ""
+
+
+def _joined(*parts: str) -> str:
+    return "\n\n".join(part for part in parts if part)
 
 
 def _task_moved(draft: Draft, moved: TaskMoved) -> str:
     run = draft.run
     if moved.move is not TaskMove.CHANGED:
+        if run.state is _S.CANCELLING and run.pending:
+            draft.set(pending=())
+            return ""
         to = _S.SUPERSEDED if moved.move is TaskMove.SUPERSEDED else _S.CANCELLED
         return _stop(draft, to, f"task.{moved.move}", moved.sentence)
+    known = {ask.key for ask in run.pending}
+    new = tuple(ask for ask in moved.asks if ask.key not in known)
     if run.state not in FOLLOWS_TASK:
-        known = {ask.key for ask in run.pending}
-        new = tuple(ask for ask in moved.asks if ask.key not in known)
         if not new:
             return "an agent is at work on the version it began with"
         draft.set(pending=run.pending + new)
         return ""
-    added = [ask.instruction for ask in moved.asks]
-    draft.set(
-        task_version=draft.task.version,
-        instruction="\n\n".join(part for part in (run.instruction, *added) if part),
-        approval_id=None,
-    )
+    if run.stage is Stage.PUBLISH:
+        # No agent will read it for this result, which is there already; the follow-up does.
+        draft.set(pending=run.pending + new)
+    else:
+        draft.set(instruction=_joined(run.instruction, *(ask.instruction for ask in new)))
+    draft.set(task_version=draft.task.version, approval_id=None)
     if run.state is not _S.REQUESTED:
         draft.move(_S.REQUESTED, "task.changed", moved.sentence, "Policy judges the new version.", wake_at=None)
     draft.ask_policy()

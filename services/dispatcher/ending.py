@@ -33,7 +33,7 @@ def attempt_finished(draft: Draft, fact: AttemptFinished, rules: Rules) -> str:
             draft.move(_S.VERIFYING, "attempt.succeeded", fact.sentence, "The result is checked.", **changes)
             draft.request_publication()
         case AttemptOutcome.STOPPED:
-            _stopped(draft, fact)
+            _stopped(draft, fact, rules)
         case _:
             family = fact.family or ErrorFamily.UNKNOWN
             wait = fact.retry_at - draft.now if fact.retry_at else None
@@ -54,13 +54,13 @@ def lost(draft: Draft, rules: Rules) -> str:
     return ""
 
 
-def _stopped(draft: Draft, fact: AttemptFinished) -> None:
+def _stopped(draft: Draft, fact: AttemptFinished, rules: Rules) -> None:
     run = draft.run
     if run.question_id is not None and not run.answered:
         action = f"Answer with: dispatch answer {run.id.hex[:8]}"
         draft.move(_S.PARKED, "attempt.waits", "It waits for an answer, without a slot.", action, wake_at=None)
     else:
-        retry_or_fail(draft, ErrorFamily.WORKER_LOST, fact.sentence, Rules())
+        retry_or_fail(draft, ErrorFamily.WORKER_LOST, fact.sentence, rules)
 
 
 def retry_or_fail(

@@ -10,6 +10,7 @@ from dispatch_common import ids
 from dispatch_common.events import (
     ApprovalOutcome,
     AttemptOutcome,
+    AttemptRequested,
     Fact,
     PolicyAsked,
     PublishOutcome,
@@ -18,13 +19,15 @@ from dispatch_common.events import (
 )
 from dispatch_common.families import ErrorFamily
 from dispatch_common.lifecycle import RunState
-from dispatch_common.values import Verdict
-from services.dispatcher.decide import Incoming, Overdue, decide
+from dispatch_common.values import Stage, Verdict
+from services.dispatcher.decide import Incoming, Overdue, TaskMove, TaskMoved, decide
 from services.dispatcher.run import Rules, Run
 from tests.support.dispatching import (
     NOW,
     a_run,
     a_task,
+    an_ask,
+    answered,
     approval,
     cancel,
     claimed,
@@ -143,6 +146,71 @@ def test_silence_is_answered_for_weeks() -> None:
 
     assert story.run.next_check is not None
     assert timedelta() < story.run.next_check - story.now <= Rules().longest_recheck * 1.25
+
+
+def test_an_old_approval_does_not_decide_about_the_result() -> None:
+    story = awaits_consent_to_its_result()
+
+    story.hears(approval(ApprovalOutcome.REFUSED, ids.derived("the approval of an older version")))
+
+    assert story.run.state is RunState.AWAITING_APPROVAL
+    assert story.hears(policy(Verdict.ESCALATE, story.run.ask, APPROVAL, Stage.PUBLISH)).run.approval_id == APPROVAL
+
+
+def test_what_is_asked_while_the_result_waits_for_consent_is_not_forgotten() -> None:
+    story = awaits_consent_to_its_result()
+
+    story.hears(TaskMoved(TaskMove.CHANGED, "It was asked for more.", (an_ask(text="And this."),)))
+    story.hears(policy(Verdict.ALLOW, story.run.ask, None, Stage.PUBLISH), published(PublishOutcome.PUBLISHED, 2))
+
+    assert story.run.state is RunState.COMPLETED
+    assert story.follow_up is not None
+    assert "And this." in story.follow_up.instruction
+
+
+def test_what_was_asked_while_a_run_is_stopped_is_followed_up_and_can_be_taken_back() -> None:
+    asked = TaskMoved(TaskMove.CHANGED, "The label was put on again.", (an_ask("label:agent:coder", ""),))
+    back = TaskMoved(TaskMove.UNWANTED, "The label was removed.")
+
+    follows = at_work().hears(back, asked, finished(1, AttemptOutcome.STOPPED))
+    taken_back = at_work().hears(back, asked, back, finished(1, AttemptOutcome.STOPPED))
+
+    assert follows.follow_up is not None
+    assert follows.follow_up.trigger == "label:agent:coder"
+    assert taken_back.follow_up is None
+
+
+@pytest.mark.parametrize(
+    "meanwhile",
+    [
+        (),
+        (TaskMoved(TaskMove.CHANGED, "The task changed."),),
+        (TaskMoved(TaskMove.CHANGED, "The task changed."), policy(Verdict.ALLOW, 2)),
+    ],
+    ids=["parked", "requested", "queued"],
+)
+def test_an_answer_that_comes_after_the_attempt_reaches_the_next_one(meanwhile: tuple[Incoming, ...]) -> None:
+    story = awaits_an_answer_without_a_slot().hears(*meanwhile, answered())
+
+    if story.run.state is RunState.REQUESTED:
+        story.hears(policy(Verdict.ALLOW, story.run.ask))
+    story.hears(claimed(2))
+
+    request = story.told(AttemptRequested)[-1]
+    assert isinstance(request, AttemptRequested)
+    assert request.fence == 2
+    assert "The first." in request.instruction
+
+
+def test_an_answer_that_crosses_the_end_of_its_grace_is_not_lost() -> None:
+    story = at_work().hears(question()).after(timedelta(minutes=11)).hears(Overdue())
+
+    story.hears(answered(), finished(1, AttemptOutcome.STOPPED))
+    story.after(timedelta(hours=1)).hears(Overdue(), claimed(2))
+
+    request = story.told(AttemptRequested)[-1]
+    assert isinstance(request, AttemptRequested)
+    assert "The first." in request.instruction
 
 
 # --- small promises ---
