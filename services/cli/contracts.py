@@ -23,12 +23,7 @@ _REQUIRED: Final = ("specversion", "id", "source", "type", "subject", "time", "d
 #: Facts that no service hears, and who they are for instead.
 FOR_PEOPLE: Final[Mapping[str, str]] = MappingProxyType({})
 #: Facts that a service understands although no service says them yet, and what will.
-NOT_SAID_YET: Final[Mapping[str, str]] = MappingProxyType(
-    {
-        "AnswerGiven": "the console, once agents can wait for answers",
-        "QuestionAsked": "the executor, once agents can wait for answers",
-    }
-)
+NOT_SAID_YET: Final[Mapping[str, str]] = MappingProxyType({"AnswerGiven": "the console, once agents wait for answers"})
 
 
 @dataclass(frozen=True, slots=True)

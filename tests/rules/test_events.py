@@ -35,8 +35,10 @@ class Source:
         match node:
             case ast.Call(func=ast.Name("isinstance"), args=[_, kinds]):
                 self.told_apart |= _names(kinds)
-            case ast.Call(func=called):
-                self.made |= _names(called) if isinstance(called, ast.Name | ast.Attribute) else set()
+            case ast.Call(func=ast.Name(name) | ast.Attribute(attr=name), args=args):
+                # A fact is made by calling its class, or by handing the class to something called ``say``.
+                handed = [each.id for each in args if isinstance(each, ast.Name)] if name == "say" else []
+                self.made |= {name, *handed} & NAMES.keys()
             case ast.MatchClass(cls=cls):
                 self.told_apart |= _names(cls)
             case ast.Name() | ast.Attribute():
