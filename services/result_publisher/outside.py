@@ -1,7 +1,9 @@
 """Finds the target of each effect: which forge, which work item, and what is written there."""
 
 from contextlib import AsyncExitStack
+from typing import Final
 
+import orjson
 from pydantic import ValidationError
 
 from agent_runner.protocol import ResultManifest
@@ -34,8 +36,10 @@ from services.result_publisher.sources import Sources, Tracker
 from services.result_publisher.targets import Away, Nowhere, Target
 from services.result_publisher.trackers.plane import Message, PlaneItem
 
+#: What a machine's own set of services leaves in the data folder while it runs.
+_READY_FILE: Final = "ready.json"
 #: The largest manifest that is read for the texts.
-_MANIFEST: int = 4 << 20
+_MANIFEST: Final = 4 << 20
 
 
 class Outside:
@@ -60,8 +64,8 @@ class Outside:
         else:
             kinds = wanted_kinds(product=request.result.commit is not None, tracker=told)
         unwanted = {Kind.COMMENT} if source and not source.comment else set[Kind]()
-        if not self._settings.public_url:
-            # A pull request of the local forge has no address that a work item could link to.
+        if not self._home():
+            # Without a console a pull request of the local forge has no address that a work item could link to.
             unwanted.add(Kind.LINK)
         return tuple(kind for kind in kinds if kind not in unwanted)
 
@@ -104,14 +108,24 @@ class Outside:
             body=render.pull_body(story),
             by=request.agent.name,
         )
-        home = self._settings.public_url.rstrip("/")
+        home = self._home()
         return LocalForge(
             repository=directory,
             offer=offer,
             source=self._imported,
-            url_of=lambda number: f"{home}/v1/pulls/{repository.name}/{number}" if home else "",
+            url_of=lambda number: f"{home}/pulls/{repository.name}/{number}" if home else "",
             clock=clock.now,
         )
+
+    def _home(self) -> str:
+        """Return the console's address as people reach it, or nothing: what was set, else where it listens here."""
+        if self._settings.public_url:
+            return self._settings.public_url.rstrip("/")
+        try:
+            ready = orjson.loads((self._settings.data / _READY_FILE).read_bytes())
+        except (OSError, ValueError):
+            return ""
+        return str(ready.get("console", "")).rstrip("/")
 
     # --- the work item ---
 

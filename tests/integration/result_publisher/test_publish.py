@@ -51,7 +51,7 @@ async def test_a_result_is_published_and_told(world: World):
     (comment,) = world.comments
     assert "<strong>Vega</strong> finished" in comment
     assert "It says hello now." in comment
-    assert world.links == ["https://dispatch.test/v1/pulls/sample/1"]
+    assert world.links == ["https://dispatch.test/pulls/sample/1"]
     assert world.plane.state.states[world.plane.state.items[world.item]["state"]]["group"] == "started"
     assert set((await world.effects()).values()) == {"done"}
     assert list((world.settings.data / "imports").iterdir()) == []
@@ -96,6 +96,19 @@ async def test_a_task_without_a_work_item_gets_branch_and_pull_request_only(worl
     assert (await _outcome(world)).outcome is PublishOutcome.PUBLISHED
     assert await world.effects() == {"branch": "done", "pull": "done"}
     assert world.plane.calls == []
+
+
+@pytest.mark.parametrize(("ready", "links"), [(b'{"console": "http://127.0.0.1:9"}', 1), (b"{", 0), (None, 0)])
+async def test_without_a_public_address_the_link_goes_to_the_console_of_this_machine(
+    world: World, ready: bytes | None, links: int
+):
+    world.settings = world.settings.model_copy(update={"public_url": ""})
+    if ready is not None:
+        world.settings.data.mkdir(exist_ok=True)
+        (world.settings.data / "ready.json").write_bytes(ready)
+    await world.publishes(await world.request(FILES))
+    assert world.links == ["http://127.0.0.1:9/pulls/sample/1"] * links
+    assert (await _outcome(world)).outcome is PublishOutcome.PUBLISHED
 
 
 async def test_codeowners_wants_a_person_and_exactly_that_result_may_then_pass(world: World):
