@@ -13,7 +13,7 @@ from typing import Final
 from prometheus_client import Counter, Gauge
 
 from dispatch_common import clock, telemetry
-from dispatch_common.db import AWAY, Db
+from dispatch_common.db import Db
 from services.webhook_receiver import store
 from services.webhook_receiver.arrival import Arrival, Stored, cleaned
 from services.webhook_receiver.spool import Spool, SpoolFull
@@ -23,7 +23,6 @@ _MOST_BYTES: Final = 16 * 1024 * 1024
 _PATIENCE: Final = 3.0
 #: After a failure the database is not asked again so soon; requests go straight to the spool.
 _AWAY_FOR: Final = 1.0
-_GONE: Final = (*AWAY, TimeoutError)
 
 DELIVERIES: Final = Counter("dispatch_deliveries_total", "Verified requests that were stored.", ["place"])
 SPOOLED: Final = Gauge("dispatch_spool_bytes", "Requests that wait on disk for the database.")
@@ -65,26 +64,42 @@ class Admission:
             if held is None:
                 continue
             with held:
-                brought += await self._bring(segment)
+                count, whole = await self._bring(segment)
                 async with self._disk:
-                    await asyncio.to_thread(self._spool.drop, segment)
+                    await asyncio.to_thread(self._spool.drop, segment, whole=whole)
+            brought += count
         SPOOLED.set(self._spool.used)
         if brought:
             telemetry.log.info("the spool was drained", service="webhook-receiver", records=brought)
             self._stored()
         return brought
 
-    async def _bring(self, segment: Path) -> int:
+    async def _bring(self, segment: Path) -> tuple[int, bool]:
+        """Store a segment's records; return how many there are, and whether each of them could be stored."""
         records = await asyncio.to_thread(list, self._spool.read(segment))
         arrivals = [Arrival.decode(record) for record in records]
+        whole = True
         for start in range(0, len(arrivals), _MOST):
-            await store.insert(self._db, arrivals[start : start + _MOST])
-        return len(arrivals)
+            batch = arrivals[start : start + _MOST]
+            try:
+                await store.insert(self._db, batch)
+            except store.DATA:
+                whole = all([await self._brought(arrival) for arrival in batch]) and whole
+        return len(arrivals), whole
+
+    async def _brought(self, arrival: Arrival) -> bool:
+        try:
+            await store.insert(self._db, [arrival])
+        except store.DATA as error:
+            telemetry.log.error("a spooled request cannot be stored", service="webhook-receiver", reason=repr(error))
+            return False
+        return True
 
     async def close(self) -> None:
-        """Wait for what is being stored."""
+        """Wait for what is being stored, and leave the spool to whoever drains it next."""
         if self._working is not None:
             await asyncio.wait([self._working])
+        self._spool.roll()
 
     async def _work(self) -> None:
         while self._waiting:
@@ -116,7 +131,9 @@ class Admission:
             try:
                 async with asyncio.timeout(_PATIENCE):
                     answers = await store.insert(self._db, arrivals)
-            except _GONE as error:
+            except store.DATA:
+                return [await self._one(arrival) for arrival in arrivals]
+            except store.TROUBLE as error:
                 self._away_until = clock.monotonic() + _AWAY_FOR
                 telemetry.log.warning(
                     "no database; requests are spooled", service="webhook-receiver", reason=repr(error)
@@ -126,6 +143,10 @@ class Admission:
                 self._stored()
                 return answers
         return await self._spool_all(arrivals)
+
+    async def _one(self, arrival: Arrival) -> Stored:
+        """Store one of a batch in which some row is at fault; the error of that one reaches its sender alone."""
+        return (await store.insert(self._db, [arrival]))[0]
 
     async def _spool_all(self, arrivals: list[Arrival]) -> Sequence[Stored]:
         records = [arrival.encode() for arrival in arrivals]

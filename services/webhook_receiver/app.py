@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import Final
 
 from dispatch_common import secrets, service
-from dispatch_common.db import AWAY, Tx
+from dispatch_common.db import Tx
 from dispatch_common.events import DeliveryDecided, Fact, ResourceApplied, TaskReceived
 from dispatch_common.settings import Settings
 from services.webhook_receiver import http, store, tasks
@@ -96,7 +96,7 @@ async def _refresh(known: Known, applied: asyncio.Event) -> None:
     while True:
         await applied.wait()
         applied.clear()
-        with contextlib.suppress(*AWAY, TimeoutError):
+        with contextlib.suppress(*store.TROUBLE):
             await known.refresh()
 
 

@@ -85,15 +85,15 @@ def distinct(arrivals: list[Arrival]) -> tuple[list[Arrival], dict[tuple[str, st
     return list(first.values()), {identity: each.id for identity, each in first.items()}
 
 
-def without_nul(text: str) -> str:
-    """Return text that PostgreSQL can keep."""
-    return text.replace("\x00", "")
+def storable(text: str) -> str:
+    """Return text that PostgreSQL can keep: no NUL, no half of a surrogate pair."""
+    return text.replace("\x00", "").encode("utf-8", "replace").decode()
 
 
 def cleaned(arrival: Arrival) -> Arrival:
-    """Return the arrival with every text free of NUL."""
+    """Return the arrival with texts that can be kept."""
     return replace(
         arrival,
-        **{name: without_nul(getattr(arrival, name)) for name in _TEXTS},
-        headers=tuple((name, without_nul(value)) for name, value in arrival.headers),
+        **{name: storable(getattr(arrival, name)) for name in _TEXTS},
+        headers=tuple((name, storable(value)) for name, value in arrival.headers),
     )

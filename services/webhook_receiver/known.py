@@ -16,11 +16,12 @@ from typing import Any, Final
 import orjson
 
 from dispatch_common import clock, ids, secret_rows, telemetry
-from dispatch_common.db import AWAY, Db
+from dispatch_common.db import Db
 from dispatch_common.errors import DispatchError
 from dispatch_common.resources import Agent, Repository, Source, TriggerRule, as_json, load_all
 from dispatch_common.secrets import Kek, SecretUnreadable
 from services.webhook_receiver.intent import Catalog
+from services.webhook_receiver.store import TROUBLE
 
 _PURPOSE: Final = "receiver-cache"
 #: A stranger's request may make us look again, but not more often than this.
@@ -124,7 +125,7 @@ class Known:
         """Take what the database says, or, without one, what was sealed on disk last time."""
         try:
             await self.refresh()
-        except (*AWAY, TimeoutError) as error:
+        except TROUBLE as error:
             telemetry.log.warning("starting without a database", service="webhook-receiver", reason=repr(error))
             self.now = self._sealed() or self.now
 
@@ -139,7 +140,7 @@ class Known:
         """Read anew because a request did not fit; False when that was done a moment ago, or cannot be."""
         if clock.monotonic() - self._looked_at < _AT_MOST_EVERY.total_seconds():
             return False
-        with contextlib.suppress(*AWAY, TimeoutError):
+        with contextlib.suppress(*TROUBLE):
             async with asyncio.timeout(1.0):
                 await self.refresh()
                 return True

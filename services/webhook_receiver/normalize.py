@@ -140,7 +140,7 @@ def _object(value: object) -> Mapping[str, Any]:
 
 
 def _text(value: object, longest: int = _LONGEST) -> str:
-    return value.replace("\x00", "")[:longest] if isinstance(value, str) else ""
+    return value[:longest].replace("\x00", "").encode("utf-8", "replace").decode() if isinstance(value, str) else ""
 
 
 def _said(value: object, longest: int = _LONGEST) -> str:

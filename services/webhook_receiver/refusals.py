@@ -6,9 +6,9 @@ from typing import Final
 from prometheus_client import Counter
 
 from dispatch_common import clock, ids, telemetry
-from dispatch_common.db import AWAY, Db
+from dispatch_common.db import Db
 from services.webhook_receiver import store
-from services.webhook_receiver.arrival import without_nul
+from services.webhook_receiver.arrival import storable
 from services.webhook_receiver.store import Refused
 
 _PER_SECOND: Final = 5.0
@@ -33,7 +33,7 @@ class Refusals:
         REFUSED.labels(code).inc()
         if not self._allowed() or self._queue.full():
             return
-        shown = without_nul(source)[:_LONGEST]
+        shown = storable(source)[:_LONGEST]
         self._queue.put_nowait(
             Refused(ids.fresh(), self._org, shown, code, sentence, size, digest, remote[:_LONGEST], clock.now())
         )
@@ -46,7 +46,7 @@ class Refusals:
                 batch.append(self._queue.get_nowait())
             try:
                 await store.refuse(self._db, batch)
-            except AWAY as error:
+            except store.TROUBLE as error:
                 telemetry.log.warning("refusals were not written", service="webhook-receiver", reason=repr(error))
 
     def _allowed(self) -> bool:

@@ -98,11 +98,11 @@ class Spool:
             return None
         return held
 
-    def drop(self, segment: Path) -> None:
-        """Remove a drained segment; one that was damaged is kept aside for a person."""
+    def drop(self, segment: Path, *, whole: bool = True) -> None:
+        """Remove a drained segment; one that was damaged, or not ``whole``, is kept aside for a person."""
         size = segment.stat().st_size
-        whole = sum(_HEAD + len(record) for record in self.read(segment))
-        if whole == size:
+        readable = sum(_HEAD + len(record) for record in self.read(segment))
+        if whole and readable == size:
             segment.unlink()
         else:
             segment.rename(segment.with_suffix(_DAMAGED))

@@ -6,13 +6,17 @@ from datetime import datetime, timedelta
 from typing import Final
 from uuid import UUID
 
+import asyncpg
 import orjson
 
-from dispatch_common.db import Db, Tx
+from dispatch_common.db import AWAY, Db, Tx
 from dispatch_common.events import DeliveryDecided
 from dispatch_common.plane_types import Member
 from services.webhook_receiver.arrival import Arrival, Stored, distinct
 
+#: What the database may answer while it goes away, comes back, or has no room. Only DATA says that a row is at fault.
+TROUBLE: Final = (*AWAY, asyncpg.PostgresError, asyncpg.InternalClientError)
+DATA: Final = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError, ValueError)
 #: How long a claim of deliveries holds when the process that made it dies.
 LEASE: Final = timedelta(seconds=60)
 #: Decided deliveries are kept so long; a repetition that comes later still is read like any other.

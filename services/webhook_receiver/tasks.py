@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 
 from dispatch_common import clock, ids, telemetry
-from dispatch_common.db import AWAY, Db
+from dispatch_common.db import Db
 from dispatch_common.errors import InvalidInput
 from dispatch_common.secrets import digest_of
 from dispatch_common.settings import Settings
@@ -158,7 +158,7 @@ class TaskDesk:
         """Refuse a key that was used for other work."""
         try:
             before = await store.body_of(self._db, kept)
-        except AWAY:
+        except store.TROUBLE:
             return
         if before is not None and before != arrival.body:
             raise Refuse(

@@ -15,7 +15,7 @@ from prometheus_client import Counter
 
 from dispatch_common import telemetry
 from dispatch_common.backoff import backoff, spread_of
-from dispatch_common.db import AWAY, Db
+from dispatch_common.db import Db
 from dispatch_common.errors import Transient
 from dispatch_common.plane import PlaneRefused, RateLimited
 from dispatch_common.settings import Settings
@@ -75,7 +75,8 @@ class Worker:
             return False
         try:
             claimed = await store.claim(self.db, self.settings.org, most=_ONE)
-        except AWAY:
+        except store.TROUBLE as error:
+            telemetry.log.warning("nothing could be claimed", service="webhook-receiver", reason=repr(error))
             return False
         for due in claimed:
             if due.id in self._in_hand:
@@ -108,7 +109,7 @@ class Worker:
             return
         try:
             await self.reader.read(group)
-        except AWAY as error:
+        except store.TROUBLE as error:
             telemetry.log.warning("no database; a reading waits", service="webhook-receiver", reason=repr(error))
             await asyncio.sleep(_AWAY_PAUSE)
             # Taken up again when the lease of the claim is over, or sooner when the database answers.
@@ -129,7 +130,7 @@ class Worker:
     async def _later(self, group: Sequence[Due], wait: timedelta, sentence: str, *, counted: bool = True) -> None:
         try:
             await store.later(self.db, [due.id for due in group], wait, sentence, counted=counted)
-        except AWAY:
+        except store.TROUBLE:
             return
         if not wait:
             self.wake()
