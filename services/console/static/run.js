@@ -23,7 +23,7 @@ const refresh = soon(async () => {
   const [run, why] = await Promise.all([read(`/v1/runs/${id}`), read(`/v1/runs/${id}/why`)]);
   putState(document.getElementById("state"), run.state);
   text("agent", run.agent || "–");
-  text("attempt", String(run.attempt));
+  text("attempt", String(run.attempt || "–"));
   text("why", why.answer);
   text("next", why.next);
   text("summary", run.summary);
@@ -53,17 +53,23 @@ function addStep(step) {
   refresh();
 }
 
-const KINDS = {
+// A tool that takes one text is shown with that text; any other input as JSON.
+function given(input) {
+  const values = Object.values(input);
+  return values.length === 1 && typeof values[0] === "string" ? values[0] : JSON.stringify(input, null, 1);
+}
+
+const KINDS = new Map(Object.entries({
   thinking: (event) => ["thinking", "", event.text],
   text: (event) => ["text", "", event.text],
-  toolCall: (event) => ["call", event.tool, "", JSON.stringify(event.input ?? {}, null, 1)],
+  toolCall: (event) => ["call", event.tool, "", given(event.input ?? {})],
   toolResult: (event) => [event.ok ? "good" : "bad", event.ok ? "ok" : "failed", "", event.output || ""],
   usage: (event) => ["usage", "tokens", `${event.input_tokens} in, ${event.output_tokens} out`],
   question: (event) => ["question", "asks", event.text],
   error: (event) => ["bad", "error", event.text],
   sandboxViolation: (event) => ["bad", "sandbox", `${event.what}: ${event.text}`],
   done: (event) => [event.ok ? "good" : "bad", event.ok ? "done" : "gave up", event.summary || ""],
-};
+}));
 
 function element(tag, className, content) {
   const made = document.createElement(tag);
@@ -73,7 +79,7 @@ function element(tag, className, content) {
 }
 
 function addEvent(line) {
-  const [style, kind, words, block] = (KINDS[line.event.kind] ?? (() => ["", line.event.kind, ""]))(line.event);
+  const [style, kind, words, block] = (KINDS.get(line.event.kind) ?? (() => ["", line.event.kind, ""]))(line.event);
   const item = element("li", style);
   const at = element("time", "", clock(line.at));
   const body = element("div", "body");

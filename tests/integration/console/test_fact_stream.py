@@ -9,8 +9,8 @@ from dispatch_common import clock, ids, streams
 from dispatch_common.db import Db
 from dispatch_common.events import CancelAsked
 from dispatch_common.service import Context
-from tests.integration.console.conftest import Api
 from tests.support import builders
+from tests.support.consoles import Api
 from tests.support.sse import Got, watching
 from tests.support.waiting import eventually
 

@@ -9,8 +9,8 @@ from dispatch_common.db import Db
 from dispatch_common.events import ApprovalAnswered, CancelAsked, decode
 from dispatch_common.families import ErrorFamily
 from dispatch_common.lifecycle import RunState
-from tests.integration.console.conftest import Api
 from tests.support import builders
+from tests.support.consoles import Api
 
 
 async def said(db: Db) -> list[object]:
