@@ -4,9 +4,10 @@ With ``local`` one of the only modules that know several services.
 """
 
 import asyncio
+import dataclasses
 import importlib
 import os
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -22,8 +23,8 @@ from dispatch_common.errors import InvalidInput
 from dispatch_common.http import http_server
 from dispatch_common.settings import Settings
 
-#: In the order of starting: the console is told where the receiver listens.
-SERVICES: Final = ("webhook-receiver", "dispatcher", "policy", "executor", "result-publisher", "console")
+#: In the order of starting: the console is told where the receiver listens, the others where the console does.
+SERVICES: Final = ("webhook-receiver", "console", "dispatcher", "policy", "executor", "result-publisher")
 READY_FILE: Final = "ready.json"
 TOKEN_FILE: Final = "admin.token"
 _DATABASE_PATIENCE: Final = timedelta(seconds=60)
@@ -72,7 +73,7 @@ async def running(settings: Settings, services: Sequence[str] = SERVICES) -> Asy
         await _servers(stack, started)
         await _migrated(started.settings.database_url)
         for name in services:
-            await _enter(stack, started, name)
+            await _enter(stack, started, name, services)
         if "console" in services:
             await _admin(started)
         ops = http_server(health.app(), host=settings.ops_host, port=settings.ops_port)
@@ -129,14 +130,30 @@ async def _migrated(database_url: str) -> None:
     await migrate(database_url)
 
 
-async def _enter(stack: AsyncExitStack, started: Stack, name: str) -> None:
-    serve = module_of(name).serve
-    ctx: service.Context = await stack.enter_async_context(serve(started.settings))
+async def _enter(stack: AsyncExitStack, started: Stack, name: str, together: Sequence[str]) -> None:
+    options: dict[str, Any] = {}
+    if name == "console" and "executor" in together:
+        options["isolation"] = _isolation(started.settings)
+    ctx: service.Context = await stack.enter_async_context(module_of(name).serve(started.settings, **options))
     started.contexts.append(ctx)
     started.urls |= ctx.urls
-    if "receiver" in ctx.urls and not started.settings.receiver_url:
-        started.settings = started.settings.model_copy(update={"receiver_url": ctx.urls["receiver"]})
+    settings = started.settings
+    receiver = settings.receiver_url or ctx.urls.get("receiver", "")
+    public = settings.public_url or ctx.urls.get("console", "")
+    started.settings = settings.model_copy(update={"receiver_url": receiver, "public_url": public})
     telemetry.log.info("started", service=name, **ctx.urls)
+
+
+def _isolation(settings: Settings) -> Callable[[], Awaitable[list[Any]]]:
+    """Return what tells the console how agents are confined here: only where the executor runs beside it."""
+    report = importlib.import_module("services.executor.launchers.report")
+    schemas = importlib.import_module("services.console.schemas_admin")
+
+    async def told() -> list[Any]:
+        limits = await asyncio.to_thread(report.limits_report, settings.data, report.SandboxKind(settings.sandbox))
+        return [schemas.LimitOut(**dataclasses.asdict(limit)) for limit in limits]
+
+    return told
 
 
 async def _admin(started: Stack) -> None:

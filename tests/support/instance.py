@@ -85,7 +85,7 @@ spec:
   projects: {{"{project}": {{identifier: DISP, repository: sample}}}}
   webhookSecret: plane-webhook
   apiToken: plane-token
-  stateOnPublish: In Review
+  stateOnPublish: Done
 """
 
 

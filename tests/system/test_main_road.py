@@ -43,8 +43,8 @@ async def test_a_label_becomes_a_branch_a_pull_request_and_an_updated_work_item(
         "completed",
     ]
     assert here.branches() == [f"agent/{run[:8]}"]
-    assert len(here.links(item)) == 1
-    assert here.item_state(item) == "In Review"
+    assert len(here.links(item)) == 1, await here.story()
+    assert here.item_state(item) == "Done"
     assert len(here.comments(item)) == 1
     assert await here.slots_taken() == 0
 
