@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from dispatch_common.resources import Resource
-from dispatch_common.values import Stage, Trust, Verdict
-from services.policy.approval import Answer, ApprovalState, Base, answer, void
+from dispatch_common.values import Grant, Stage, Trust, Verdict
+from services.policy.approval import Answer, ApprovalState, Base, answer, digest_of, void
 from services.policy.question import Policies, Question
 from services.policy.rules import Judgement, judge
 from tests.support.policies import BASE, BOB, NOW, approval, policies, question, resource
@@ -111,6 +111,16 @@ class TestApprovals:
         judgement = asked(self.escalating, policies(resource("Repository", "sample", **spec)), self.granted())
 
         assert judgement.needs_base
+
+    def test_a_digest_covers_the_commit_and_the_stage(self) -> None:
+        about = self.escalating.judged
+        digests = {
+            digest_of(about, stage, Grant(), base)
+            for stage in Stage
+            for base in (None, BASE, replace(BASE, commit="b" * 40), replace(BASE, branch="next"))
+        }
+
+        assert len(digests) == 8
 
     def test_another_commit_is_another_question(self) -> None:
         fresh = asked(self.escalating, base=replace(BASE, commit="b" * 40))

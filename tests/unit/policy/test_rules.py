@@ -207,6 +207,38 @@ class TestTheGrant:
         assert judgement.grant.paths_allowed == ("docs/**", "**/*.md")
         assert judgement.grant.limits.memory_mib == 1024
 
+    def test_fits_the_last_of_them_too(self) -> None:
+        spec = {"role": "coder", "stack": "scripted", "permissionSet": "write-docs"}
+
+        judgement = asked(question(), policies(resource("Agent", "zeta", **spec)))
+
+        assert judgement.grant is not None
+        assert judgement.grant.limits.memory_mib == 1024
+        told = [reason.sentence for reason in judgement.reasons]
+        assert "AgentPermissionSet/write-docs allows 1024 MiB of memory instead of 4096 MiB." in told
+
+    def test_of_agents_out_of_service_is_not_counted(self) -> None:
+        spec = {"role": "coder", "stack": "scripted", "permissionSet": "write-docs", "status": "inactive"}
+
+        judgement = asked(question(), policies(resource("Agent", "zeta", **spec)))
+
+        assert judgement.grant is not None
+        assert judgement.grant.limits.memory_mib == 4096
+
+    def test_is_cut_by_every_profile_that_speaks(self) -> None:
+        judgement = asked(question(), policies(profile(grant={"maxFiles": 5})))
+
+        assert judgement.grant is not None
+        assert judgement.grant.max_files == 5
+
+    def test_of_untrusted_text_is_the_default_narrow_one_where_profiles_say_nothing(self) -> None:
+        today = policies(resource("AgentPermissionSet", "build", hosts=["pypi.org"]), profile("everyone"))
+
+        judgement = asked(question(trust=Trust.OUTSIDER), today)
+
+        assert judgement.grant is not None
+        assert (judgement.grant.hosts, judgement.grant.max_attempts) == ((), 1)
+
     def test_of_a_named_agent_is_that_agents(self) -> None:
         spec = {"role": "coder", "stack": "scripted", "permissionSet": "write-docs"}
 
