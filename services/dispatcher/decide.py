@@ -41,6 +41,11 @@ class TaskMove(StrEnum):
     SUPERSEDED = "superseded"
 
 
+def is_label(key: str) -> bool:
+    """Return whether a demand's key stands for a label, which can be taken back."""
+    return key.startswith("label:")
+
+
 @dataclass(frozen=True, slots=True)
 class TaskMoved:
     """The run's task was changed, closed, or does not ask for it any more."""
@@ -188,7 +193,8 @@ def _task_moved(draft: Draft, moved: TaskMoved) -> str:
     run = draft.run
     if moved.move is not TaskMove.CHANGED:
         if run.state is _S.CANCELLING and run.pending:
-            draft.set(pending=())
+            unwanted = moved.move is TaskMove.UNWANTED
+            draft.set(pending=tuple(ask for ask in run.pending if unwanted and not is_label(ask.key)))
             return ""
         to = _S.SUPERSEDED if moved.move is TaskMove.SUPERSEDED else _S.CANCELLED
         return _stop(draft, to, f"task.{moved.move}", moved.sentence)

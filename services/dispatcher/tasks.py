@@ -6,11 +6,13 @@ Comments and API calls are edges: each is obeyed once, by its key.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from uuid import UUID
 
 from dispatch_common import ids
 from dispatch_common.events import DeliveryOutcome, TaskReceived
+from dispatch_common.lifecycle import FOLLOWS_TASK, RunState
 from dispatch_common.values import Ask, TaskSnapshot, Wanted
-from services.dispatcher.decide import TaskMove, TaskMoved
+from services.dispatcher.decide import TaskMove, TaskMoved, is_label
 from services.dispatcher.run import Run, Task
 
 _ASKS_KEPT = 200
@@ -43,8 +45,10 @@ def receive(task: Task | None, live: Mapping[str, Run], fact: TaskReceived) -> R
         return _asked(kept, live, (), asks, fact, changed=False)
     edges = tuple(want for want in fact.wanted if task is None or want.key not in task.wanted)
     changed = task is not None and task.version != kept.version
-    received = _asked(kept, live, edges, asks, fact, changed=changed)
-    return _unwanted(received, live, fact)
+    gone = _unwanted(live, fact)
+    # What has not begun ends at once and leaves its lane to what is asked now.
+    staying = {lane: run for lane, run in live.items() if run.id not in gone or run.state not in FOLLOWS_TASK}
+    return _with_moves(_asked(kept, staying, edges, asks, fact, changed=changed), gone)
 
 
 def _kept(task: Task | None, fact: TaskReceived, asks: tuple[Ask, ...], *, stale: bool) -> Task:
@@ -86,7 +90,7 @@ def _asked(
     for demand in (*edges, *asks):
         lane = demand.role
         if lane in live or lane in new:
-            more = (demand,) if isinstance(demand, Ask) else ()
+            more = _more(demand, live.get(lane))
             joined[lane] = (*joined.get(lane, ()), *more)
             if lane in new:
                 new[lane] = _joined(new[lane], more)
@@ -95,6 +99,15 @@ def _asked(
     moves = _changed(task, live, joined, changed)
     runs = tuple((run, _why(run, fact, task.snapshot)) for run in new.values())
     return Received(task, runs, moves, *_outcome(task, runs, moves, joined))
+
+
+def _more(demand: Wanted | Ask, run: Run | None) -> tuple[Ask, ...]:
+    """Return what a demand adds to the run it joins. A label adds nothing, unless that run is being stopped."""
+    if isinstance(demand, Ask):
+        return (demand,)
+    if run is None or run.state is not RunState.CANCELLING:
+        return ()
+    return (Ask(key=demand.key, role=demand.role, agent=demand.agent, instruction="", wake_reason=demand.wake_reason),)
 
 
 def _outcome(
@@ -122,20 +135,26 @@ def _changed(
     )
 
 
-def _unwanted(received: Received, live: Mapping[str, Run], fact: TaskReceived) -> Received:
-    """Cancel runs whose label is gone; what else happened to them does not matter then."""
+def _unwanted(live: Mapping[str, Run], fact: TaskReceived) -> dict[UUID, tuple[Run, TaskMoved]]:
+    """Return the runs whose label is gone, or that were to be followed up for a label that is gone again."""
     standing = {want.key for want in fact.wanted}
-    gone = {
-        run.id: (run, TaskMoved(TaskMove.UNWANTED, f"The label {run.trigger.removeprefix('label:')} was removed."))
-        for run in live.values()
-        if run.trigger.startswith("label:") and run.trigger not in standing
-    }
+    gone: dict[UUID, tuple[Run, TaskMoved]] = {}
+    for run in live.values():
+        keys = [ask.key for ask in run.pending] if run.state is RunState.CANCELLING else [run.trigger]
+        for key in keys:
+            if is_label(key) and key not in standing:
+                sentence = f"The label {key.removeprefix('label:')} was removed."
+                gone[run.id] = (run, TaskMoved(TaskMove.UNWANTED, sentence))
+    return gone
+
+
+def _with_moves(received: Received, gone: Mapping[UUID, tuple[Run, TaskMoved]]) -> Received:
+    """Cancel runs that nobody wants any more, before what else happens to them."""
     if not gone:
         return received
-    others = tuple(move for move in received.moves if move[0].id not in gone)
     outcome = DeliveryOutcome.CREATED if received.new_runs else DeliveryOutcome.CANCELLED
     sentence = next(iter(gone.values()))[1].sentence
-    return Received(received.task, received.new_runs, (*others, *gone.values()), outcome, sentence)
+    return Received(received.task, received.new_runs, (*gone.values(), *received.moves), outcome, sentence)
 
 
 def _run(task: Task, demand: Wanted | Ask, fact: TaskReceived) -> Run:
@@ -161,7 +180,6 @@ def _joined(run: Run, asks: tuple[Ask, ...]) -> Run:
 
 def _why(run: Run, fact: TaskReceived, snapshot: TaskSnapshot) -> str:
     who = fact.actor.name or fact.actor.id
-    kind, _, rest = run.trigger.partition(":")
-    if kind == "label":
-        return f"{who} put the label {rest} on {snapshot.key}."
+    if is_label(run.trigger):
+        return f"{who} put the label {run.trigger.removeprefix('label:')} on {snapshot.key}."
     return f"{who} asked for {run.role} on {snapshot.key}."
