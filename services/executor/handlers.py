@@ -50,7 +50,7 @@ class Handlers:
         now = await tx.now()
         for fact in asked:
             self._take(tx, book, fact, now)
-        launched = self._end_at_once(tx, book, now) if is_instant(self._launcher) else self._launch(book, now)
+        launched = self._end_at_once(tx, book, now) if is_instant(self._launcher) else self._launch(tx, book, now)
         await store.insert(tx, book.new)
         await store.update(tx, book.changed)
         self._wake(tx, book, launched)
@@ -71,7 +71,7 @@ class Handlers:
             origin = facts.Origin(fact.org, now, fact.id, fact.traceparent) if own else facts.Origin(fact.org, now)
             tx.say(*facts.about(change.attempt, change.says, origin))
 
-    def _launch(self, book: "Book", now: datetime) -> list[AttemptRequested]:
+    def _launch(self, tx: Tx, book: "Book", now: datetime) -> list[AttemptRequested]:
         launched: list[AttemptRequested] = []
         room = self._room()
         for request in book.accepted():
@@ -85,6 +85,7 @@ class Handlers:
                 terms=self._terms,
             )
             book.put(change, request)
+            tx.say(*facts.about(change.attempt, change.says, facts.Origin(request.org, now, None, request.traceparent)))
             if change.attempt.state is State.LAUNCHING:
                 launched.append(request)
         return launched

@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from dispatch_common.events import AttemptOutcome, AttemptRequested, AttemptStopAsked
 from dispatch_common.families import ErrorFamily
 from services.executor.attempt import Answer, Attempt, Change, OpenQuestion, Refusal, Say, State, Terms
+from services.executor.outcome import failed
 
 _STARTED = (State.RUNNING, State.COLLECTING)
 
@@ -119,7 +120,7 @@ def lost(attempt: Attempt, sentence: str, family: ErrorFamily = ErrorFamily.WORK
         return Change(attempt, ignored="it is over")
     if attempt.stop is not None:
         return _end(attempt, _stopped(attempt.stop))
-    return _end(attempt, Answer(AttemptOutcome.FAILED, sentence, family))
+    return _end(attempt, failed(family, sentence))
 
 
 # --- what the supervisor says ---

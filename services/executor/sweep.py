@@ -14,7 +14,7 @@ from dispatch_common.clock import monotonic
 from dispatch_common.db import AWAY
 from dispatch_common.service import Context
 from dispatch_common.values import RepositorySpec
-from services.executor import lease, store
+from services.executor import facts, lease, store
 from services.executor.attempt import Attempt, Terms
 from services.executor.gateway.results import Results
 from services.executor.launchers import Launched, Launcher, LaunchFailed, LaunchState
@@ -112,8 +112,11 @@ class Sweep:
                     continue
                 others = [other.attempt for other in rows if other.attempt.run_id == row.attempt.run_id]
                 change = lease.launch(row.attempt, others, executor=self._executor, now=now, terms=self._terms)
-                if not change.ignored and change.attempt.is_open:
-                    changed.append(change.attempt)
+                if change.ignored:
+                    continue
+                changed.append(change.attempt)
+                tx.say(*facts.about(change.attempt, change.says, facts.Origin(row.org, now, None, row.traceparent)))
+                if change.attempt.is_open:
                     launched.append(change.attempt.id)
             await store.update(tx, changed)
         self._worker.begin([await store.request_of(self._ctx.db, each) for each in launched])
