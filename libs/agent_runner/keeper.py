@@ -1,7 +1,6 @@
 """Keeps the attempt's lease: asks in time, passes a stop on, and says in time that the lease is lost."""
 
 import asyncio
-import contextlib
 from collections.abc import Callable
 from typing import Final
 
@@ -26,12 +25,7 @@ class Keeper:
         self._seq = seq
         self._ends = ends
         self._lease = Lease(elapsed(), terms.lease_seconds)
-        self._now = asyncio.Event()
         self.is_lost = False
-
-    def renew_now(self) -> None:
-        """Ask at once: somebody hinted that there is news."""
-        self._now.set()
 
     def stop(self, ask: StopAsk | None) -> None:
         """Pass a stop on, wherever it was heard."""
@@ -45,11 +39,7 @@ class Keeper:
     async def keep(self) -> None:
         """Renew for ever. Returns when the lease is lost or the attempt is not ours any more."""
         while not self.is_lost:
-            pause = min(self._terms.renew_seconds, self._lease.left(elapsed()))
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(pause):
-                    await self._now.wait()
-            self._now.clear()
+            await asyncio.sleep(min(self._terms.renew_seconds, self._lease.left(elapsed())))
             await self._renew()
 
     async def _renew(self) -> bool:

@@ -84,7 +84,6 @@ class Supervisor:
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGTERM, self._stop)
         loop.add_signal_handler(signal.SIGINT, self._stop)
-        loop.add_signal_handler(signal.SIGUSR1, self._keeper.renew_now)
 
     def _stop(self) -> None:
         default = StopAsk(sentence="The supervisor was asked to end (SIGTERM).")

@@ -4,15 +4,38 @@
 the pid of its supervisor. It ends when the other side closes; the supervisors live on.
 """
 
+import asyncio
+import contextlib
 import gc
 import os
 import signal
 import socket
 import sys
+import tempfile
 from pathlib import Path
 
 from agent_runner import supervisor
-from agent_runner.protocol import LOG_FILE
+from agent_runner.gateway_client import Gateway, GatewayAway
+from agent_runner.protocol import LOG_FILE, GatewayAddress
+from agent_runner.sandbox import cgroup
+from agent_runner.sandbox.host import system_parts
+
+
+def warm_up() -> None:
+    """Do once what every supervisor does first, so that its imports are done: much is imported at the first request."""
+
+    async def speak() -> None:
+        with tempfile.NamedTemporaryFile() as token:
+            address = GatewayAddress(token_file=Path(token.name), socket=Path("/nonexistent/gw.sock"))
+            gateway = Gateway(address, 0)
+            with contextlib.suppress(GatewayAway):
+                await gateway.lease(0, within=1)
+            await gateway.close()
+        await asyncio.to_thread(lambda: None)
+
+    asyncio.run(speak())
+    cgroup.controls()
+    system_parts()
 
 
 def serve(connection: socket.socket) -> None:
@@ -54,4 +77,5 @@ def _redirect(log: Path) -> None:
 
 
 if __name__ == "__main__":
+    warm_up()
     serve(socket.socket(fileno=int(sys.argv[1])))

@@ -37,7 +37,11 @@ def find_out(data: Path, *, uid: int | None) -> Findings:
         nothing = Trial(False, " ".join(missing))
         return Findings(nothing, False, nothing, False, limits, os.geteuid() == 0)
     with _folders(data, uid) as folder:
-        host = describe(folder / "stage")
+        try:
+            host = describe(folder / "stage")
+        except OSError as error:
+            nothing = Trial(False, f"the folder {error.filename} cannot be made: {error.strerror}")
+            return Findings(nothing, False, nothing, False, limits, os.geteuid() == 0)
         plain = _runs(folder, host, uid)
         if not plain.works:
             host = replace(host, can_disable_userns=False)

@@ -83,10 +83,6 @@ class LocalLauncher:
             _signal(found.note, signal.SIGTERM)
         return found
 
-    async def hint(self, attempt_id: UUID) -> None:
-        """Have the supervisor ask the gateway now, for there is news."""
-        _signal((await self.state(attempt_id)).note, signal.SIGUSR1)
-
     async def kill(self, attempt_id: UUID) -> Launched:
         """End the attempt at once, supervisor included."""
         deadline = monotonic() + _GONE_SECONDS

@@ -1,5 +1,6 @@
 """The sandbox as an ordinary user starts it, and the road without a sandbox: both with the real tools."""
 
+import asyncio
 import os
 import subprocess
 import sys
@@ -8,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from agent_runner.protocol import Outcome, SandboxKind
+from agent_runner.protocol import LaunchSpec, Outcome, SandboxKind, SandboxSpec
 from agent_runner.sandbox.confinement import PATH_INSIDE, Confinement, Host, Mount, Overlay, argv
 from agent_runner.sandbox.host import system_parts
 from services.executor.launchers.local import LocalLauncher
-from services.executor.launchers.report import confining, limits_report
+from services.executor.launchers.report import Confining, confining, limits_report
 from services.executor.launchers.template import Template
 from tests.support.attempts import FIX, bench, repository
 
@@ -83,6 +84,36 @@ def test_what_the_sandbox_forbids(ours: Path, what: str):
     ended = as_ordinary_user(argv(confined(ours), ["sh", "-c", what], host))
 
     assert ended.returncode != 0, ended.stdout
+
+
+def give_away(*folders: Path) -> None:
+    for folder in folders:
+        subprocess.run(["chown", "-R", f"{ORDINARY}:{ORDINARY}", str(folder)], check=os.geteuid() == 0)
+
+
+def supervised(spec: LaunchSpec) -> subprocess.CompletedProcess[str]:
+    return as_ordinary_user([sys.executable, "-m", "agent_runner.supervisor", str(spec.folder / "spec.json")])
+
+
+async def test_a_whole_attempt_as_an_ordinary_user(ours: Path, tmp_path: Path, this_host: Confining):
+    """What a service user gets: no cgroup, the overlay in a user namespace, and the same result."""
+    python = [sys.executable, "-c", "import agent_runner.supervisor"]
+    if as_ordinary_user(python).returncode != 0:
+        pytest.skip("this interpreter lies where an ordinary user cannot reach it")
+    how = Confining(SandboxSpec(), overlay=True, report=())
+    ours.chmod(0o755)
+    launcher, source = LocalLauncher(ours / "data/attempts"), repository(tmp_path / "source")
+    async with bench(ours / "data", launcher, how, source=source) as desk:
+        spec = await desk.spec(f"fork-away 2\n{FIX}")
+        (spec.folder / "token").write_text(desk.gateway.token)
+        (spec.folder / "spec.json").write_text(spec.model_dump_json())
+        give_away(ours, desk.gateway.socket.parent)
+        ended = await asyncio.to_thread(supervised, spec)
+
+    (result,) = desk.gateway.results
+    assert result.outcome is Outcome.SUCCEEDED, ended.stderr
+    assert result.files_changed == 1
+    assert desk.gateway.started[0].isolation[1].startswith("no cgroup")
 
 
 async def test_without_a_sandbox_the_same_script_has_the_same_result(tmp_path: Path, template: Template):

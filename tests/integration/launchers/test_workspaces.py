@@ -1,6 +1,7 @@
 """Mirrors, prepared checkouts and views, with real git: right base, right branch, nothing shared is writable."""
 
 import asyncio
+import os
 from pathlib import Path
 
 import pytest
@@ -156,6 +157,20 @@ async def test_what_cannot_be_read_is_told_with_a_remedy(
         await workspaces.prepare(wanted(source.model_copy(update=change)))
 
     assert caught.value.family is family
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder away")
+async def test_a_repository_of_somebody_else_is_read_because_an_operator_named_it(
+    workspaces: Workspaces, source: RepositorySpec
+):
+    give_away(Path(source.url))
+
+    assert (await workspaces.prepare(wanted(source))).base_commit is not None
+
+
+def give_away(folder: Path) -> None:
+    for each in (folder, *folder.rglob("*")):
+        os.chown(each, 61_999, 61_999, follow_symlinks=False)
 
 
 async def test_a_commit_that_is_gone_is_told(workspaces: Workspaces, source: RepositorySpec):
