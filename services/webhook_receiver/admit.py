@@ -17,9 +17,11 @@ from dispatch_common.db import Db
 from services.webhook_receiver import store
 from services.webhook_receiver.arrival import Arrival, Stored, cleaned
 from services.webhook_receiver.spool import Spool, SpoolFull
+from services.webhook_receiver.store import Due
 
 _MOST: Final = 256
 _MOST_BYTES: Final = 16 * 1024 * 1024
+_SMALL: Final = 256 * 1024
 _PATIENCE: Final = 3.0
 #: After a failure the database is not asked again so soon; requests go straight to the spool.
 _AWAY_FOR: Final = 1.0
@@ -29,9 +31,9 @@ SPOOLED: Final = Gauge("dispatch_spool_bytes", "Requests that wait on disk for t
 
 
 class Admission:
-    """The one way in. ``stored`` is called after each commit with how many came."""
+    """The one way in. ``stored`` is given what each commit brought and the worker may take up at once."""
 
-    def __init__(self, db: Db, spool: Spool, *, stored: Callable[[], None]) -> None:
+    def __init__(self, db: Db, spool: Spool, *, stored: Callable[[Sequence[Due]], None]) -> None:
         self._db = db
         self._spool = spool
         self._stored = stored
@@ -71,7 +73,7 @@ class Admission:
         SPOOLED.set(self._spool.used)
         if brought:
             telemetry.log.info("the spool was drained", service="webhook-receiver", records=brought)
-            self._stored()
+            self._stored(())
         return brought
 
     async def _bring(self, segment: Path) -> tuple[int, bool]:
@@ -128,9 +130,11 @@ class Admission:
 
     async def _keep(self, arrivals: list[Arrival]) -> Sequence[Stored]:
         if not self.database_is_away:
+            # A large body is not kept in memory; the worker finds it in the table.
+            small = {arrival.id: arrival for arrival in arrivals if len(arrival.body) <= _SMALL}
             try:
                 async with asyncio.timeout(_PATIENCE):
-                    answers = await store.insert(self._db, arrivals)
+                    answers = await store.insert(self._db, arrivals, taken=small)
             except store.DATA:
                 return [await self._one(arrival) for arrival in arrivals]
             except store.TROUBLE as error:
@@ -140,7 +144,7 @@ class Admission:
                 )
             else:
                 DELIVERIES.labels("database").inc(len(arrivals))
-                self._stored()
+                self._stored([store.due(small[each.id]) for each in answers if not each.duplicate and each.id in small])
                 return answers
         return await self._spool_all(arrivals)
 

@@ -55,7 +55,7 @@ async def serve(settings: Settings) -> AsyncGenerator[service.Context]:
         clients = Clients(ctx.db, known, settings.org)
         worker = Worker(ctx.db, settings, known, Reader(ctx.db, settings, known, clients))
         spool = Spool(settings.spool, most_bytes=settings.spool_mib * 1024 * 1024)
-        admission = Admission(ctx.db, spool, stored=worker.wake)
+        admission = Admission(ctx.db, spool, stored=worker.take_up)
         refusals = Refusals(ctx.db, settings.org)
         _in_the_background(ctx, worker=worker, known=known, reaction=reaction, admission=admission, refusals=refusals)
         ctx.ready("spool", lambda: _spool_is_sound(spool))

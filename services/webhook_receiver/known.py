@@ -119,6 +119,7 @@ class Known:
         self._written = b""
         self._looked_at = float("-inf")
         self._lock = asyncio.Lock()
+        self._again = asyncio.Lock()
         self.now = Knowledge()
 
     async def start(self) -> None:
@@ -137,13 +138,19 @@ class Known:
             self._seal()
 
     async def look_again(self) -> bool:
-        """Read anew because a request did not fit; False when that was done a moment ago, or cannot be."""
-        if clock.monotonic() - self._looked_at < _AT_MOST_EVERY.total_seconds():
-            return False
-        with contextlib.suppress(*TROUBLE):
-            async with asyncio.timeout(1.0):
-                await self.refresh()
+        """Read anew because a request did not fit: one reading for all that wait, at most one a second. False: it failed.
+
+        A request that comes right after a change waits for that second rather than being refused: senders do not retry.
+        """
+        asked = clock.monotonic()
+        async with self._again:
+            if self._looked_at > asked:
                 return True
+            await asyncio.sleep(max(0.0, self._looked_at + _AT_MOST_EVERY.total_seconds() - clock.monotonic()))
+            with contextlib.suppress(*TROUBLE):
+                async with asyncio.timeout(1.0):
+                    await self.refresh()
+                    return True
         return False
 
     def _seal(self) -> None:

@@ -1,6 +1,6 @@
 """The receiver's SQL: deliveries as they come, are read, handed over and decided; refusals; memberships."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
@@ -19,6 +19,8 @@ TROUBLE: Final = (*AWAY, asyncpg.PostgresError, asyncpg.InternalClientError)
 DATA: Final = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError, ValueError)
 #: How long a claim of deliveries holds when the process that made it dies.
 LEASE: Final = timedelta(seconds=60)
+#: The same for the claim that is made together with the insert.
+FIRST_LEASE: Final = timedelta(seconds=10)
 #: Decided deliveries are kept so long; a repetition that comes later still is read like any other.
 KEPT: Final = timedelta(days=90)
 REFUSALS_KEPT: Final = timedelta(days=30)
@@ -26,13 +28,14 @@ MOST_REFUSALS: Final = 10_000
 
 _INSERT: Final = """
 INSERT INTO deliveries (id, org, source, provider, event, external_id, dedupe_key, object_id, actor_id, headers, body,
-                        received_at, state, sentence, run_ids, next_check, traceparent)
+                        received_at, state, sentence, run_ids, tries, next_check, traceparent)
 SELECT u.id, u.org, u.source, u.provider, u.event, u.external_id, u.dedupe_key, u.object_id, u.actor_id,
-       u.headers::jsonb, u.body, u.received_at, 'received', '', '[]'::jsonb, clock_timestamp(), u.traceparent
+       u.headers::jsonb, u.body, u.received_at, 'received', '', '[]'::jsonb, u.tries,
+       clock_timestamp() + u.tries * $15::interval, u.traceparent
 FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[],
-            $10::text[], $11::bytea[], $12::timestamptz[], $13::text[])
+            $10::text[], $11::bytea[], $12::timestamptz[], $13::text[], $14::bigint[])
      AS u(id, org, source, provider, event, external_id, dedupe_key, object_id, actor_id, headers, body, received_at,
-          traceparent)
+          traceparent, tries)
 ON CONFLICT (org, source, dedupe_key) DO NOTHING
 RETURNING id
 """
@@ -133,8 +136,11 @@ class Refused:
     received_at: datetime
 
 
-async def insert(db: Db, arrivals: list[Arrival]) -> list[Stored]:
-    """Store the arrivals in one statement; each event once, however often it comes."""
+async def insert(db: Db, arrivals: list[Arrival], *, taken: Collection[UUID] = ()) -> list[Stored]:
+    """Store the arrivals in one statement; each event once, however often it comes.
+
+    Those in ``taken`` are claimed with it by this process, which takes them up at once.
+    """
     fresh, first = distinct(arrivals)
     columns = ("id", "org", "source", "provider", "event", "external_id", "dedupe_key", "object_id", "actor_id")
     rows = await db.fetch(
@@ -144,6 +150,8 @@ async def insert(db: Db, arrivals: list[Arrival]) -> list[Stored]:
         [each.body for each in fresh],
         [each.received_at for each in fresh],
         [each.traceparent for each in fresh],
+        [int(each.id in taken) for each in fresh],
+        FIRST_LEASE,
     )
     new = {row["id"] for row in rows}
     known = await _known(db, [each for each in fresh if each.id not in new])
@@ -164,6 +172,22 @@ async def _known(db: Db, arrivals: Sequence[Arrival]) -> dict[tuple[str, str, st
         [each.dedupe_key for each in arrivals],
     )
     return {(row["org"], row["source"], row["dedupe_key"]): row["id"] for row in rows}
+
+
+def due(arrival: Arrival) -> Due:
+    """Return an arrival that was claimed with its insert as the worker takes it."""
+    return Due(
+        id=arrival.id,
+        source=arrival.source,
+        provider=arrival.provider,
+        event=arrival.event,
+        object_id=arrival.object_id,
+        actor_id=arrival.actor_id,
+        body=arrival.body,
+        received_at=arrival.received_at,
+        tries=1,
+        traceparent=arrival.traceparent,
+    )
 
 
 async def body_of(db: Db, delivery_id: UUID) -> bytes | None:
@@ -192,9 +216,9 @@ async def decide(db: Db, ids: Sequence[UUID], outcome: str, sentence: str) -> No
     await db.execute(_DECIDE, list(ids), outcome, sentence)
 
 
-async def hand(tx: Tx, ids: Sequence[UUID], recheck: timedelta) -> bool:
-    """Note that the deliveries were handed over with this transaction; False when others did it before."""
-    return bool(await tx.conn.fetch(_HAND, list(ids), recheck)) or not ids
+async def hand(tx: Tx, ids: Sequence[UUID], recheck: timedelta) -> set[UUID]:
+    """Note that the deliveries are handed over with this transaction; return those that nobody handed over before."""
+    return {row["id"] for row in await tx.conn.fetch(_HAND, list(ids), recheck)}
 
 
 async def later(db: Db, ids: Sequence[UUID], wait: timedelta, sentence: str, *, counted: bool = True) -> None:

@@ -19,13 +19,13 @@ from dispatch_common.db import Db
 from dispatch_common.errors import Transient
 from dispatch_common.plane import PlaneRefused, RateLimited
 from dispatch_common.settings import Settings
-from services.webhook_receiver import store
+from services.webhook_receiver import store, tasks
 from services.webhook_receiver.known import Known
-from services.webhook_receiver.read import Reader, SourceGone
+from services.webhook_receiver.read import Group, Reader, SourceGone
 from services.webhook_receiver.store import Due
 
-_ONE: Final = 200
-_IN_HAND_MOST: Final = 1000
+_ONE: Final = 500
+_IN_HAND_MOST: Final = 10_000
 _AT_ONCE: Final = 4
 _POLL: Final = 1.0
 _AWAY_PAUSE: Final = 0.5
@@ -40,37 +40,44 @@ Place: TypeAlias = tuple[str, str]
 
 @dataclass(slots=True)
 class Worker:
-    """The receiver's background work. ``wake`` after something was stored."""
+    """The receiver's background work. ``take_up`` is called after something was stored."""
 
     db: Db
     settings: Settings
     known: Known
     reader: Reader
+    _tasks: asyncio.TaskGroup | None = None
     _some: asyncio.Event = field(default_factory=asyncio.Event)
     _waiting: dict[Place, list[Due]] = field(default_factory=dict[Place, list[Due]])
     _in_hand: set[UUID] = field(default_factory=set[UUID])
     _busy: set[Place] = field(default_factory=set[Place])
     _seats: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_AT_ONCE))
 
-    def wake(self) -> None:
-        self._some.set()
+    def take_up(self, fresh: Sequence[Due]) -> None:
+        """Take what was stored and claimed just now, without asking the database for it; look for the rest."""
+        if self._tasks is None or len(self._in_hand) + len(fresh) > _IN_HAND_MOST:
+            return  # the lease of the claim ends soon
+        if fresh:
+            self._sort(self._tasks, fresh)
+        else:
+            self._some.set()
 
     async def run(self) -> None:
         """Take up what is due, until cancelled."""
-        async with asyncio.TaskGroup() as group:
+        async with asyncio.TaskGroup() as self._tasks:
             while True:
                 self._some.clear()
-                if not await self._take(group):
+                if not await self._claim(self._tasks):
                     await self._pause()
 
     async def sweep(self) -> None:
         """Read again what was handed over and never decided."""
         if taken := await store.again(self.db, self.settings.org):
             telemetry.log.warning("deliveries were not decided in time", service="webhook-receiver", count=taken)
-            self.wake()
+            self._some.set()
 
-    async def _take(self, group: asyncio.TaskGroup) -> bool:
-        """Claim due deliveries; tell whether more may be waiting."""
+    async def _claim(self, group: asyncio.TaskGroup) -> bool:
+        """Claim what is due; tell whether more may be waiting."""
         if len(self._in_hand) >= _IN_HAND_MOST:
             return False
         try:
@@ -78,37 +85,43 @@ class Worker:
         except store.TROUBLE as error:
             telemetry.log.warning("nothing could be claimed", service="webhook-receiver", reason=repr(error))
             return False
-        for due in claimed:
+        self._sort(group, claimed)
+        return len(claimed) == _ONE
+
+    def _sort(self, group: asyncio.TaskGroup, found: Sequence[Due]) -> None:
+        """Lay deliveries to the others about the same object, and see to it that somebody reads it."""
+        for due in found:
             if due.id in self._in_hand:
                 continue
             self._in_hand.add(due.id)
-            place = (due.source, due.object_id or str(due.id))
+            # Work that was asked for directly needs no reading: all of it is handed over together.
+            direct = due.provider == tasks.PROVIDER
+            place = (due.source, "" if direct else due.object_id or str(due.id))
             self._waiting.setdefault(place, []).append(due)
             if place not in self._busy:
                 self._busy.add(place)
                 group.create_task(self._attend(place), name=f"webhook-receiver/read {place[0]}")
-        return len(claimed) == _ONE
 
     async def _attend(self, place: Place) -> None:
         """Read one object for as long as there are deliveries about it."""
         try:
             while self._waiting.get(place):
-                if self.settings.receiver_quiet_ms:
+                if self.settings.receiver_quiet_ms and place[1]:
                     await asyncio.sleep(self.settings.receiver_quiet_ms / 1000)
                 async with self._seats:
-                    group = self._waiting.pop(place)
-                    await self._read(group)
-                self._in_hand.difference_update(due.id for due in group)
+                    dues = self._waiting.pop(place)
+                    await self._read(place, dues)
+                self._in_hand.difference_update(due.id for due in dues)
         finally:
             self._busy.discard(place)
 
-    async def _read(self, group: Sequence[Due]) -> None:
+    async def _read(self, place: Place, group: Sequence[Due]) -> None:
         source = self.known.now.sources.get(group[0].source)
         if source is not None and source.paused:
             await self._later(group, _PAUSED, f"The source '{group[0].source}' is paused.", counted=False)
             return
         try:
-            await self.reader.read(group)
+            await self.reader.read(Group(group, lambda: [due.id for due in (*group, *self._waiting.get(place, ()))]))
         except store.TROUBLE as error:
             telemetry.log.warning("no database; a reading waits", service="webhook-receiver", reason=repr(error))
             await asyncio.sleep(_AWAY_PAUSE)
@@ -133,7 +146,7 @@ class Worker:
         except store.TROUBLE:
             return
         if not wait:
-            self.wake()
+            self._some.set()
 
     async def _pause(self) -> None:
         try:
