@@ -7,6 +7,7 @@ from datetime import datetime
 from dispatch_common.db import Tx
 from dispatch_common.errors import Transient
 from dispatch_common.events import ApprovalAnswered, ApprovalDecided, Fact, PolicyAsked
+from dispatch_common.values import Stage
 from services.policy import store
 from services.policy.answering import Consequence, approval_decided, newest, reply, said_again
 from services.policy.approval import Answer, Answered, answer
@@ -36,32 +37,39 @@ class Handlers:
     async def _asks(self, tx: Tx, org: str, asks: Sequence[PolicyAsked]) -> None:
         policies, now = await self._snapshots.today(tx, org)
         run_ids = sorted({asked.run_id for asked in asks})
-        approvals = await store.approvals(tx, run_ids)
-        stored = await store.decisions(tx, run_ids)
+        # The first question of a run can neither rest on an approval nor void one, so nothing needs to be read for it;
+        # if it was answered before, its row cannot be stored twice and tells.
+        first = all(asked.ask == 1 and asked.stage is Stage.LAUNCH for asked in asks)
+        approvals = {} if first else await store.approvals(tx, run_ids)
+        stored = {} if first else await store.decisions(tx, run_ids)
         fresh: list[Consequence] = []
         for asked in sorted(asks, key=lambda each: (each.run_id, each.ask)):
             known = stored.setdefault(asked.run_id, {})
             if asked.ask in known:
-                decided = known[asked.ask].decided
-                if decided is not None:
-                    tx.say(said_again(decided, asked, now))
+                _say_again(tx, known[asked.ask], asked, now)
             elif asked.ask > newest(known):
                 consequence = reply(asked, policies, approvals.get(asked.run_id, ()), now)
                 approvals[asked.run_id] = consequence.approvals
                 known[asked.ask] = store.Stored(asked.run_id, asked.ask, consequence.decided)
                 fresh.append(consequence)
             # An ask older than one that was answered is nobody's question any more.
-        await self._store(tx, org, fresh, policies.generation)
-        await store.settle(tx, [(each.asked.run_id, each.asked.ask) for each in fresh if each.approvals])
-
-    async def _store(self, tx: Tx, org: str, fresh: Sequence[Consequence], generation: str) -> None:
-        new = await store.decide(tx, org, fresh, generation)
-        if len(new) < len(fresh):
+        new = await store.decide(tx, org, fresh, policies.generation)
+        known_before = [each for each in fresh if (each.asked.run_id, each.asked.ask) not in new]
+        if known_before and not first:
             raise Transient("another policy answered the same question; asking the table again")
-        await store.keep(tx, org, {a.id: a for each in fresh for a in each.changed}.values())
-        tx.say(*(each.decided for each in fresh if each.decided is not None))
-        if any(each.decided is None for each in fresh):
+        await self._finish(tx, org, [each for each in fresh if each not in known_before])
+        if known_before:
+            stored = await store.decisions(tx, [each.asked.run_id for each in known_before])
+            for each in known_before:
+                _say_again(tx, stored[each.asked.run_id][each.asked.ask], each.asked, now)
+
+    async def _finish(self, tx: Tx, org: str, new: Sequence[Consequence]) -> None:
+        """Store and say what follows from answers that were not stored before."""
+        await store.keep(tx, org, {a.id: a for each in new for a in each.changed}.values())
+        tx.say(*(each.decided for each in new if each.decided is not None))
+        if any(each.decided is None for each in new):
             self.wanted.set()
+        await store.settle(tx, [(each.asked.run_id, each.asked.ask) for each in new if each.approvals])
 
     async def _answers(self, tx: Tx, org: str, facts: Sequence[ApprovalAnswered]) -> None:
         now = await tx.now()
@@ -91,3 +99,8 @@ async def conclude(
         await store.ended(tx, org, done, fact)
         tx.say(fact)
     return fact
+
+
+def _say_again(tx: Tx, known: store.Stored, asked: PolicyAsked, now: datetime) -> None:
+    if known.decided is not None:
+        tx.say(said_again(known.decided, asked, now))

@@ -6,6 +6,8 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
+from prometheus_client import Counter
+
 from dispatch_common import ids
 from dispatch_common.db import Tx
 from dispatch_common.events import ApprovalAnswered, ApprovalDecided, PolicyAsked, PolicyDecided
@@ -18,6 +20,9 @@ PINNING: Final = "pinning"
 OUTDATED: Final = "outdated"
 #: Silence after which a decided approval is said again.
 SAY_AGAIN: Final = timedelta(seconds=30)
+
+_JUDGED: Final = Counter("dispatch_decisions_total", "Questions that policy answered.", ["stage", "verdict"])
+_APPROVED: Final = Counter("dispatch_approvals_ended_total", "Approvals that came to an end.", ["outcome"])
 
 _DECISIONS: Final = "SELECT run_id, ask, verdict, body FROM decisions WHERE run_id = ANY($1)"
 _DECIDE: Final = """
@@ -124,12 +129,16 @@ async def decide(tx: Tx, org: str, consequences: Sequence[Consequence], generati
         return set()
     columns = zip(*(_decision(each) for each in consequences), strict=True)
     rows = await tx.conn.fetch(_DECIDE, org, generation, *(list(column) for column in columns))
+    for each in consequences:
+        if each.decided is not None:
+            _JUDGED.labels(each.asked.stage, each.decided.verdict).inc()
     return {(row["run_id"], row["ask"]) for row in rows}
 
 
 async def pinned(tx: Tx, decision_id: UUID, decided: PolicyDecided, generation: str, now: datetime) -> None:
     """Store the answer to a question that has waited for its base commit."""
     body = decided.model_dump(mode="json")
+    _JUDGED.labels(decided.stage, decided.verdict).inc()
     await tx.conn.execute(_PINNED, decision_id, decided.verdict.value, body, generation, now)
 
 
@@ -171,6 +180,7 @@ async def settle(tx: Tx, asks: Iterable[tuple[UUID, int]]) -> None:
 async def ended(tx: Tx, org: str, done: Answered, fact: ApprovalDecided) -> None:
     """Store an approval that has ended with the fact that says so, to be said again while nothing follows from it."""
     await keep(tx, org, [done.approval])
+    _APPROVED.labels(fact.outcome).inc()
     await tx.conn.execute(_ENDED, done.approval.id, fact.model_dump(mode="json"), SAY_AGAIN)
 
 

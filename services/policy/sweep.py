@@ -4,6 +4,8 @@ from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import Final
 
+from prometheus_client import Gauge
+
 from dispatch_common import ids
 from dispatch_common.backoff import backoff
 from dispatch_common.db import Db
@@ -13,6 +15,7 @@ from services.policy.approval import expired
 from services.policy.handlers import conclude
 from services.policy.uptime import Uptime
 
+_WAITING: Final = Gauge("dispatch_approvals_waiting", "Approvals that wait for a person.")
 _MOST: Final = 200
 _EMISSIONS: Final = 12
 _RUN_IS_OVER: Final = """
@@ -39,6 +42,7 @@ def sweep(db: Db, uptime: Uptime) -> Callable[[], Awaitable[None]]:
         await close_for_ended_runs(db)
         await expire(db, uptime)
         await say_again(db)
+        await count(db)
 
     return once
 
@@ -47,6 +51,11 @@ async def close_for_ended_runs(db: Db) -> None:
     """Void what waits for a run that has ended; nobody needs to answer it."""
     await db.execute(_RUN_IS_OVER)
     await db.execute(_NOBODY_ASKS)
+
+
+async def count(db: Db) -> None:
+    """Show how many approvals wait for people."""
+    _WAITING.set(await db.fetchval("SELECT count(*) FROM approvals WHERE state = 'pending'"))
 
 
 async def expire(db: Db, uptime: Uptime) -> int:

@@ -1,7 +1,9 @@
 """The dispatcher asks: one stored answer per question, by today's policy, whatever is asked again or out of order."""
 
+from uuid import UUID
+
 from dispatch_common.events import PolicyDecided
-from dispatch_common.values import Verdict
+from dispatch_common.values import Trust, Verdict
 from tests.integration.policy.conftest import World
 from tests.support.policies import resource
 
@@ -36,6 +38,26 @@ async def test_the_same_fact_twice_in_a_batch_is_answered_once_stored_once(world
     assert {fact.verdict for fact in await world.said(PolicyDecided)} == {Verdict.ALLOW}
 
 
+async def test_known_and_new_questions_in_one_batch_each_get_their_answer(world: World) -> None:
+    await world.ask(run=UUID(int=1))
+    asks = [await world.question(run=UUID(int=number)) for number in (1, 2, 3)]
+
+    await world.take(*asks)
+
+    assert sorted(fact.run_id.int for fact in await world.said(PolicyDecided)) == [1, 1, 2, 3]
+    assert await world.db.fetchval("SELECT count(*) FROM decisions") == 3
+
+
+async def test_a_question_that_waits_for_its_base_is_not_asked_twice(world: World) -> None:
+    await world.ask(trust=Trust.OUTSIDER)
+    await world.ask(trust=Trust.OUTSIDER)
+    await world.pins.once()
+
+    assert len(await world.said(PolicyDecided)) == 1
+    await world.ask(trust=Trust.OUTSIDER)
+    assert {fact.verdict for fact in await world.said(PolicyDecided)} == {Verdict.ESCALATE}
+
+
 async def test_a_new_question_is_judged_by_todays_policy(world: World) -> None:
     await world.ask(1)
     await world.apply(resource("PolicyProfile", "everyone", appliesTo={}, default="deny"))
@@ -56,12 +78,23 @@ async def test_a_deleted_profile_does_not_speak(world: World) -> None:
 
 
 async def test_an_older_question_that_comes_late_is_nobodys(world: World) -> None:
-    late = await world.question(1)
-    await world.ask(2)
+    late = await world.question(2)
+    await world.ask(3)
 
     await world.take(late)
 
-    assert [fact.ask for fact in await world.said(PolicyDecided)] == [2]
+    assert [fact.ask for fact in await world.said(PolicyDecided)] == [3]
+
+
+async def test_a_first_question_that_comes_late_undoes_nothing(world: World) -> None:
+    late = [await world.question(1, trust=trust) for trust in (Trust.OUTSIDER, Trust.MEMBER)]
+    await world.escalated(2)
+
+    for asked in late:
+        await world.take(asked)
+        await world.pins.once()
+
+    assert await world.approvals() == {2: "pending"}
 
 
 async def test_a_profile_that_cannot_be_read_lets_nothing_pass_without_a_person(world: World) -> None:
