@@ -12,6 +12,7 @@ from dispatch_common.errors import InvalidInput
 from dispatch_common.events import FACTS
 from dispatch_common.resources import json_schemas
 from services.cli import contracts, reference
+from services.console import openapi
 
 _BLOCK: Final = re.compile(r"(<!-- generated: (?P<name>[a-z-]+) -->\n).*?(<!-- end -->)", re.S)
 PAGES: Final = ("architecture.md", "operations.md", "adr/README.md")
@@ -42,6 +43,7 @@ def generated(docs: Path) -> dict[Path, str]:
     events = docs / "events"
     files = {events / f"{fact.type}.schema.json": _json(contracts.schema(fact)) for fact in FACTS.values()}
     files[events / "asyncapi.json"] = _json(contracts.asyncapi(known, version("agent-dispatch")))
+    files[docs / "api" / "openapi.json"] = openapi.document()
     files |= {docs / "resources" / name: text for name, text in json_schemas().items()}
     blocks = {
         "states": reference.states(),

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any, Final
 
+import asyncpg
 from fastapi import FastAPI, Request
 from fastapi.encoders import jsonable_encoder
 from fastapi.exceptions import RequestValidationError
@@ -106,6 +107,7 @@ def install(app: FastAPI, page: Page) -> None:
     app.add_exception_handler(DispatchError, _named)
     app.add_exception_handler(RequestValidationError, _request)
     app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(asyncpg.DataError, _unstorable)
     for away in AWAY:
         app.add_exception_handler(away, _away)
     app.add_exception_handler(Exception, _unknown)
@@ -140,6 +142,16 @@ async def _invalid(request: Request, error: Exception) -> Response:
     return _reply(
         request, 422, ErrorBody(code="invalid_input", message=error.message, field=error.field, remedy=error.remedy)
     )
+
+
+async def _unstorable(request: Request, error: Exception) -> Response:
+    telemetry.log.info("a request held what cannot be stored", path=request.url.path, reason=str(error))
+    body = ErrorBody(
+        code="invalid_input",
+        message="The request holds a value that cannot be stored.",
+        remedy="Take out control characters such as NUL, and numbers that are too large.",
+    )
+    return _reply(request, 422, body)
 
 
 async def _named(request: Request, error: Exception) -> Response:
