@@ -8,6 +8,7 @@ from typing import Final
 from agent_runner.backends import AgentVerdict, Backend, Exit, Reader
 from agent_runner.box import Box
 from agent_runner.capture import Kept, Lines, chunks
+from agent_runner.chores import begin, cancel
 from agent_runner.clock import elapsed
 from agent_runner.ending import Cause, Ending, broken_limit, idle, wall
 from agent_runner.journal import Journal
@@ -51,6 +52,10 @@ class Attempt:
     def ending(self) -> Ending | None:
         return self._ending.result() if self._ending.done() else None
 
+    async def not_wanted(self) -> None:
+        """Wait until nobody wants this attempt any more."""
+        await self._no_grace.wait()
+
     @property
     def must_leave(self) -> bool:
         """Whether nobody wants to hear of this attempt any more."""
@@ -60,6 +65,10 @@ class Attempt:
         """Put an event into the stream."""
         self._observer.see(event)
         self._journal.append(event)
+
+    def _failed(self, error: BaseException) -> None:
+        """An agent that is not read or not watched must not go on."""
+        self.ends(Ending(Cause.SANDBOX, f"The supervisor failed: {error!r}", "sandbox_infra"))
 
     def _broken(self, violation: SandboxViolation) -> None:
         if self.ending is None:
@@ -88,20 +97,17 @@ class Attempt:
 
     async def run(self, tree: Tree) -> Ending:
         """Follow the agent until nothing of it lives; return why."""
-        readers = [asyncio.create_task(self._read_stdout(tree)), asyncio.create_task(self._read_stderr(tree))]
         work = self._spec.workspace
-        others = [
-            asyncio.create_task(self._clocks()),
-            asyncio.create_task(self._exits(tree)),
-            asyncio.create_task(self.watchdog.watch(tree, work.upper, work.home)),
-        ]
+        readers = [begin(each, fails=self._failed) for each in (self._read_stdout(tree), self._read_stderr(tree))]
+        watching = self.watchdog.watch(tree, work.upper, work.home)
+        others = [begin(each, fails=self._failed) for each in (self._clocks(), self._exits(tree), watching)]
         try:
             ending = await asyncio.shield(self._ending)
             await self._bring_down(tree, ending)
             await asyncio.wait(readers, timeout=_DRAIN_SECONDS)
         finally:
             tree.kill()
-            await _cancel([*readers, *others])
+            await cancel([*readers, *others])
         self.watchdog.look_at_group()
         code = tree.process.returncode
         self.exit = Exit(code, code - 128 if code is not None and code > 128 else None, self.stderr.tail())
@@ -175,9 +181,3 @@ class Attempt:
         if self._observer.garbage_lines <= _TOLD_GARBAGE:
             shown = line[:200].decode(errors="replace")
             self.tell(ErrorSeen(text=f"The agent printed a line that its backend does not understand: {shown}"))
-
-
-async def _cancel(tasks: Sequence[asyncio.Task[None]]) -> None:
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)

@@ -2,13 +2,14 @@
 
 import asyncio
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from agent_runner import collect
 from agent_runner.backends import AgentCommand
+from agent_runner.chores import cancel
 from agent_runner.protocol import LaunchSpec, SandboxKind, WorkspaceKind
 from agent_runner.sandbox import bare, tree
 from agent_runner.sandbox.cgroup import Group
@@ -142,12 +143,13 @@ class Box:
         return Overlay(work.base, work.upper, work.work, work.inside)
 
 
-async def finish(confined: Tree, *, within: float) -> int:
-    """Wait for a sandbox that should end by itself; kill it when it does not. Returns its exit code."""
+async def finish(confined: Tree, *, within: float, unless: Coroutine[None, None, None]) -> int:
+    """Wait for a sandbox that should end by itself; kill it when it does not, or earlier. Returns its exit code."""
+    ended, cut_off = asyncio.create_task(confined.gone()), asyncio.create_task(unless)
     try:
-        async with asyncio.timeout(within):
-            await confined.process.wait()
-    except TimeoutError:
+        await asyncio.wait((ended, cut_off), timeout=within, return_when=asyncio.FIRST_COMPLETED)
+    finally:
         confined.kill()
+        await cancel([ended, cut_off])
     await confined.gone()
     return confined.process.returncode or 0

@@ -12,7 +12,7 @@ from typing import Final
 from agent_runner import collect
 from agent_runner.attempt import Attempt
 from agent_runner.backends import AgentVerdict
-from agent_runner.box import Box, finish
+from agent_runner.box import finish
 from agent_runner.collect import Collected, NotCollected
 from agent_runner.ending import Ending, Judgement, judge
 from agent_runner.journal import Journal
@@ -23,8 +23,9 @@ from agent_runner.sandbox.tree import SandboxBroken
 _MIB: Final = 1024 * 1024
 
 
-async def collected(spec: LaunchSpec, box: Box) -> Collected:
+async def collected(spec: LaunchSpec, attempt: Attempt) -> Collected:
     """Turn the work into a bundle, inside a sandbox. Raises NotCollected when that is not possible."""
+    box = attempt.box
     if spec.workspace.base_commit is None or spec.workspace.branch is None:
         return Collected()
     shutil.rmtree(box.out, ignore_errors=True)
@@ -36,7 +37,7 @@ async def collected(spec: LaunchSpec, box: Box) -> Collected:
     except SandboxBroken as error:
         raise NotCollected(str(error)) from error
     draining = asyncio.create_task(tree.process.communicate())
-    code = await finish(tree, within=spec.limits.collect_seconds)
+    code = await finish(tree, within=spec.limits.collect_seconds, unless=attempt.not_wanted())
     _, said = await draining
     if code != 0:
         why = collect.WHAT_FAILED.get(code, f"it took longer than {spec.limits.collect_seconds:g} s or was killed")

@@ -13,6 +13,7 @@ from typing import Final
 from agent_runner.attempt import Attempt
 from agent_runner.backends import UnknownBackend, backend
 from agent_runner.box import Box
+from agent_runner.chores import begin, cancel
 from agent_runner.clock import elapsed
 from agent_runner.collect import Collected, NotCollected
 from agent_runner.delivery import Delivery
@@ -39,6 +40,8 @@ from agent_runner.sandbox.confinement import Host
 from agent_runner.sandbox.host import describe
 from agent_runner.sandbox.tree import start_time
 
+#: How long a result is offered. Whoever comes later finds it on disk.
+_PATIENCE: Final = 24 * 3600.0
 _log: Final = logging.getLogger("agent_runner.supervisor")
 
 
@@ -69,7 +72,7 @@ class Supervisor:
         self._leave()
 
     async def _leased(self) -> None:
-        keeping = asyncio.create_task(self._keeper.keep())
+        keeping = begin(self._keeper.keep(), fails=self._lost)
         try:
             ending = await self._run()
             if ending.leaves_a_result and not self._attempt.must_leave:
@@ -77,8 +80,22 @@ class Supervisor:
         except NotOurs as error:
             self._attempt.ends(Ending(Cause.NOT_OURS, str(error)))
         finally:
-            keeping.cancel()
-            await asyncio.gather(keeping, return_exceptions=True)
+            await cancel([keeping])
+
+    def _lost(self, error: BaseException) -> None:
+        """Without a keeper there is no lease."""
+        _log.error("the lease is not kept any more", exc_info=error)
+        self._attempt.ends(Ending(Cause.LEASE_LOST, f"The supervisor failed: {error!r}"))
+
+    def _cut_off(self, error: BaseException) -> None:
+        """A chore that speaks to the gateway ended for good."""
+        if isinstance(error, NotOurs):
+            self._attempt.ends(Ending(Cause.NOT_OURS, str(error)))
+        elif isinstance(error, GatewayRefused):
+            _log.warning("refused: %s", error)
+        else:
+            _log.error("a chore failed", exc_info=error)
+            self._attempt.ends(Ending(Cause.SANDBOX, f"The supervisor failed: {error!r}", "sandbox_infra"))
 
     def _listen(self) -> None:
         loop = asyncio.get_running_loop()
@@ -100,41 +117,27 @@ class Supervisor:
             assert self._attempt.ending is not None
             return self._attempt.ending
         self._notes.agent(tree.top)
-        streaming = asyncio.create_task(self._stream())
-        telling = asyncio.create_task(self._tell_started(tree.top))
+        telling = self._delivery.started(self._started(tree.top))
+        chores = [begin(work, fails=self._cut_off) for work in (self._delivery.stream(), telling)]
         try:
             return await self._attempt.run(tree)
         finally:
             self._notes.write(phase=Phase.ENDING, last_seq=self._journal.last_seq, acked_seq=self._journal.acked_seq)
-            for task in (streaming, telling):
-                task.cancel()
-            await asyncio.gather(streaming, telling, return_exceptions=True)
+            await cancel(chores)
 
-    async def _stream(self) -> None:
-        try:
-            await self._delivery.stream()
-        except NotOurs as error:
-            self._attempt.ends(Ending(Cause.NOT_OURS, str(error)))
-
-    async def _tell_started(self, agent_pid: int) -> None:
-        report = StartedReport(
+    def _started(self, agent_pid: int) -> StartedReport:
+        return StartedReport(
             supervisor_pid=os.getpid(),
             agent_pid=agent_pid,
             base_commit=self._spec.workspace.base_commit,
             isolation=_isolation(self._spec, self._group),
         )
-        try:
-            await self._delivery.started(report)
-        except NotOurs as error:
-            self._attempt.ends(Ending(Cause.NOT_OURS, str(error)))
-        except GatewayRefused as error:
-            _log.warning("started was refused: %s", error)
 
     async def _result(self, ending: Ending) -> Result:
         work, problem = Collected(), ""
         if ending.collects:
             try:
-                work = await collected(self._spec, self._attempt.box)
+                work = await collected(self._spec, self._attempt)
             except NotCollected as error:
                 problem = str(error)
                 _log.warning("nothing collected: %s", problem)
@@ -147,9 +150,12 @@ class Supervisor:
         await self._journal.sync()
         replace(self._spec.folder / RESULT_FILE, result.report.model_dump_json().encode())
         try:
-            await self._delivery.finish(result.report, result.files)
+            async with asyncio.timeout(_PATIENCE):
+                await self._delivery.finish(result.report, result.files)
         except GatewayRefused as error:
             _log.error("the result was refused: %s", error)
+        except TimeoutError:
+            _log.error("nobody took the result; it stays in %s", self._spec.folder)
 
     def _leave(self) -> None:
         ending = self._attempt.ending

@@ -1,5 +1,6 @@
 """The program itself: says what it is, finds its script, does the steps, says how it went."""
 
+import signal
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -39,6 +40,12 @@ def default(prompt: str, env: Mapping[str, str]) -> list[Step]:
 
 def main() -> int:
     speech, env = Speech(), environment()
+
+    def stop(number: int, frame: object) -> None:
+        speech.say("I was asked to stop, so I stop.")
+        sys.exit(128 + number)
+
+    signal.signal(signal.SIGTERM, stop)
     speech.say(WHAT_I_AM)
     try:
         plan = steps_for(sys.stdin.buffer.read().decode(errors="replace"), Path.cwd(), env)
