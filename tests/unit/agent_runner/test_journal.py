@@ -1,6 +1,8 @@
 """The journal gives out what was not acknowledged, in order, once it is safe on disk."""
 
 import json
+from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from uuid import UUID
 
@@ -13,8 +15,9 @@ ATTEMPT = UUID(int=1)
 
 
 @pytest.fixture
-def journal(tmp_path: Path) -> Journal:
-    return Journal(tmp_path / "events.ndjson", ATTEMPT)
+def journal(tmp_path: Path) -> Iterator[Journal]:
+    with closing(Journal(tmp_path / "events.ndjson", ATTEMPT)) as made:
+        yield made
 
 
 def seqs(batch: Batch | None) -> list[int]:
@@ -69,8 +72,8 @@ async def test_batches_are_whole_lines_even_when_one_line_is_longer(journal: Jou
 
 
 async def test_a_full_journal_counts_what_it_leaves_out(tmp_path: Path):
-    journal = Journal(tmp_path / "events.ndjson", ATTEMPT, limit=500)
-    taken = [journal.append(Text(text="x" * 100)) for _ in range(20)]
+    with closing(Journal(tmp_path / "events.ndjson", ATTEMPT, limit=500)) as journal:
+        taken = [journal.append(Text(text="x" * 100)) for _ in range(20)]
 
     assert taken.count(False) == journal.dropped > 0
     assert journal.last_seq == taken.count(True)
