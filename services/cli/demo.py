@@ -100,6 +100,7 @@ async def _play(show: Show, folder: Path, log: Path, *, keep: bool) -> None:
     for sentence in _WHAT:
         show.tell(Line("command", sentence))
     show.tell(Line("title", "Setting up"))
+    show.tell(Line("note", "nats-server, PostgreSQL and the services start in a temporary folder", "servers"))
     began = clock.monotonic()
     async with _stage(show, folder, log) as stage:
         show.tell(Line("note", f"ready after {clock.monotonic() - began:.1f} s", "set-up"))
@@ -132,7 +133,7 @@ async def _stage(show: Show, folder: Path, log: Path) -> AsyncGenerator[Stage]:
     telemetry.setup(settings, "dispatch-demo")
     with _logging_to(log):
         async with local_plane(slug=scenery.WORKSPACE) as plane, stack.running(settings) as started:
-            show.tell(Line("note", "nats-server, PostgreSQL and all services answer", "servers"))
+            show.tell(Line("note", "all of them answer", "services"))
             token = await asyncio.to_thread((started.token_file or folder).read_text)
             async with Api(started.urls["console"], token.strip()) as api:
                 scene = scenery.build(plane, folder)
@@ -197,6 +198,8 @@ async def _end_agents(api: Api) -> None:
 def _tell_commands(show: Show, stage: Stage, run: Run, *, keep: bool) -> None:
     show.tell(Line("title", "To look further" if keep else "To look further, keep it up: make demo KEEP=1, and then"))
     if keep:
+        # As with `up`, this is how the command line finds the console.
+        stack.write_ready(stage.started.settings.data / stack.READY_FILE, stage.started.document())
         urls = stage.started.urls
         for name, url in (("console", urls["console"]), ("Plane", stage.plane.item_url(stage.scene.item_id))):
             show.tell(Line("result", url, name))
