@@ -26,6 +26,7 @@ from services.webhook_receiver.store import TROUBLE
 _PURPOSE: Final = "receiver-cache"
 #: A stranger's request may make us look again, but not more often than this.
 _AT_MOST_EVERY: Final = timedelta(seconds=1)
+_MOST_LOOKING: Final = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +121,7 @@ class Known:
         self._looked_at = float("-inf")
         self._lock = asyncio.Lock()
         self._again = asyncio.Lock()
+        self._looking = 0
         self.now = Knowledge()
 
     async def start(self) -> None:
@@ -138,19 +140,26 @@ class Known:
             self._seal()
 
     async def look_again(self) -> bool:
-        """Read anew because a request did not fit: one reading for all that wait, at most one a second. False: it failed.
+        """Read anew because a request did not fit; False when it failed, or when a flood of such requests waits.
 
-        A request that comes right after a change waits for that second rather than being refused: senders do not retry.
+        A request that comes right after a change waits up to a second rather than being refused: senders do not retry.
         """
         asked = clock.monotonic()
-        async with self._again:
-            if self._looked_at > asked:
+        if self._looking >= _MOST_LOOKING:
+            return False
+        self._looking += 1
+        try:
+            async with self._again:
+                return self._looked_at > asked or await self._look()
+        finally:
+            self._looking -= 1
+
+    async def _look(self) -> bool:
+        await asyncio.sleep(max(0.0, self._looked_at + _AT_MOST_EVERY.total_seconds() - clock.monotonic()))
+        with contextlib.suppress(*TROUBLE):
+            async with asyncio.timeout(1.0):
+                await self.refresh()
                 return True
-            await asyncio.sleep(max(0.0, self._looked_at + _AT_MOST_EVERY.total_seconds() - clock.monotonic()))
-            with contextlib.suppress(*TROUBLE):
-                async with asyncio.timeout(1.0):
-                    await self.refresh()
-                    return True
         return False
 
     def _seal(self) -> None:
