@@ -16,7 +16,6 @@ from services.result_publisher import importer, judge, mirror
 from services.result_publisher.git import Git
 from services.result_publisher.importer import LIMITS, Given, HostileResult, Limits
 from services.result_publisher.judge import Judgement
-from services.result_publisher.mirror import MirrorUnavailable
 from services.result_publisher.protocol import branch_name
 from services.result_publisher.record import MOST_FILES
 from services.result_publisher.treewalk import Bounds, HostileTree
@@ -44,14 +43,19 @@ class Checks:
         self._confined = settings.sandbox == "bubblewrap"
 
     async def check(self, request: PublishRequested) -> Verdict:
-        """Return what is said of a result. MirrorUnavailable when its base cannot be fetched at present."""
+        """Return what is said of a result. A full disk or a mirror that is away is raised, and in the end refused."""
+        try:
+            return await self._check(request)
+        except Exception as error:
+            if not self._out_of_patience:
+                raise
+            sentence = f"The result could not be checked, {_MOST_TRIES} times over: {error}"
+            return _refused("not_checked", sentence, "Mend the cause that is named here, and retry.")
+
+    async def _check(self, request: PublishRequested) -> Verdict:
         try:
             async with self._repository(request) as (git, content):
                 findings = await importer.take_in(git, content, _given(request), _limits(request))
-        except MirrorUnavailable as error:
-            if not self._out_of_patience:
-                raise
-            return _refused("repository_away", str(error), "Mend the Repository's url or its network, and retry.")
         except ForgeRefused as error:
             return _refused("repository_unusable", error.message, error.remedy)
         except (HostileResult, HostileTree, BlobMissing, BlobDamaged) as error:

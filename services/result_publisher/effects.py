@@ -4,14 +4,17 @@ Every line may be the last one of a process: what is not recorded is found again
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Final, TypeVar
+from typing import Final
+
+from prometheus_client import Counter
 
 from dispatch_common import ids, telemetry
 from dispatch_common.db import Db
+from dispatch_common.errors import DispatchError
 from dispatch_common.events import PublishOutcome, PublishRequested, ResultPublished, ResultVerified, Verification
 from dispatch_common.families import ErrorFamily
 from dispatch_common.values import Pull
@@ -22,6 +25,7 @@ from services.result_publisher.protocol import (
     PRODUCT,
     RULES,
     Answer,
+    Effect,
     EffectState,
     Finish,
     Kind,
@@ -42,7 +46,8 @@ from services.result_publisher.targets import Looked, Written
 LONGEST: Final = timedelta(seconds=12)
 _TOO_LONG: Final = f"no answer within {LONGEST.total_seconds():g} s"
 
-T = TypeVar("T")
+_CHECKED: Final = Counter("dispatch_results_checked_total", "Results that were judged.", ["verification"])
+_SETTLED: Final = Counter("dispatch_effects_settled_total", "Effects that came to an end.", ["kind", "state"])
 
 
 def _nothing_happens(_moment: str) -> None:
@@ -87,15 +92,16 @@ class Session:
         if work.stop or not isinstance(request, PublishRequested) or request.result.commit is None:
             await store.put_verified(self.db, work, None, Checked(wanted=wanted), state="publishing")
             return
-        with telemetry.span("check result", request.traceparent, run_id=str(work.run_id)):
+        with telemetry.span("check result", request.traceparent, run_id=str(work.run_id), revision=work.revision):
             verdict = await self.checks.check(request)
         judged = verdict.judgement
         accepted = judged.verification is Verification.ACCEPTED
         fact = ResultVerified(
             id=ids.derived("result-verified", work.run_id, work.revision),
             org=work.org,
-            time=work.now,
+            time=await store.now(self.db),
             cause=request.id,
+            traceparent=request.traceparent,
             run_id=work.run_id,
             revision=work.revision,
             verification=judged.verification,
@@ -103,6 +109,7 @@ class Session:
             result_digest=judged.digest,
             paths=judged.paths,
         )
+        _CHECKED.labels(judged.verification.value).inc()
         checked = Checked(wanted=wanted, files=verdict.files)
         await store.put_verified(self.db, work, fact, checked, state="publishing" if accepted else "finished")
 
@@ -116,7 +123,7 @@ class Session:
             case Finish():
                 await self._finish(work, move)
             case Record(effect):
-                await store.put_effect(self.db, work, effect, self.outside.place(work, effect.kind))
+                await self._record(work, effect)
             case Write():
                 await self._write(work, move, open_things)
             case Look(kind):
@@ -124,8 +131,7 @@ class Session:
         return None
 
     async def _look(self, work: Stored, kind: Kind, open_things: AsyncExitStack) -> None:
-        target = await self.outside.target(work, kind, open_things)
-        looked = await _bounded(target.look(kind), Looked(Seen.UNREADABLE, why=_TOO_LONG))
+        looked = await self._seen(work, kind, open_things)
         follows = plan.after_look(
             work.publication,
             kind,
@@ -139,21 +145,41 @@ class Session:
         if isinstance(follows, Write):
             await self._write(work, follows, open_things)
         else:
-            await store.put_effect(self.db, work, follows.effect, self.outside.place(work, kind))
+            await self._record(work, follows.effect)
+
+    async def _seen(self, work: Stored, kind: Kind, open_things: AsyncExitStack) -> Looked:
+        try:
+            target = await self.outside.target(work, kind, open_things)
+            async with asyncio.timeout(LONGEST.total_seconds()):
+                return await target.look(kind)
+        except TimeoutError:
+            return Looked(Seen.UNREADABLE, why=_TOO_LONG)
+        except (DispatchError, OSError) as error:
+            return Looked(Seen.UNREADABLE, why=str(error))
+
+    async def _written(self, work: Stored, kind: Kind, open_things: AsyncExitStack) -> Written:
+        begun = False
+        try:
+            target = await self.outside.target(work, kind, open_things)
+            begun = True
+            async with asyncio.timeout(LONGEST.total_seconds()):
+                return await target.write(kind)
+        except TimeoutError:
+            return Written(Answer.UNKNOWN, why=_TOO_LONG)
+        except (DispatchError, OSError) as error:
+            return Written(Answer.UNKNOWN if begun else Answer.NOT_SENT, why=str(error))
 
     async def _write(self, work: Stored, move: Write, open_things: AsyncExitStack) -> None:
         effect = move.effect
         before = work.publication.effect(effect.kind)
         first = before is None or not before.begun
-        place = self.outside.place(work, effect.kind)
-        target = await self.outside.target(work, effect.kind, open_things)
-        if not await store.put_effect(self.db, work, effect, place, fresh_write=first):
+        if not await store.put_effect(self.db, work, effect, fresh_write=first):
             return
         self.probe(f"{effect.kind}: intended")
         with telemetry.span(
             f"write {effect.kind}", work.request.traceparent, effect=key(work.run_id, work.revision, effect.kind)
         ):
-            written = await _bounded(target.write(effect.kind), Written(Answer.UNKNOWN, why=_TOO_LONG))
+            written = await self._written(work, effect.kind, open_things)
         self.probe(f"{effect.kind}: written")
         recorded = plan.after_write(
             effect,
@@ -164,8 +190,16 @@ class Session:
             retry_after=written.retry_after,
             rules=self.rules,
         )
-        await store.put_effect(self.db, work, recorded.effect, place)
+        await self._record(work, recorded.effect)
         self.probe(f"{effect.kind}: recorded")
+
+    async def _record(self, work: Stored, effect: Effect) -> None:
+        recorded = await store.put_effect(self.db, work, effect)
+        if recorded and effect.settled:
+            _SETTLED.labels(effect.kind.value, effect.state.value).inc()
+        if effect.state in (EffectState.UNKNOWN, EffectState.FAILED):
+            where = {"run_id": str(work.run_id), "effect": effect.kind.value, "state": effect.state.value}
+            telemetry.log.warning("an effect is not done", reason=effect.sentence, tries=effect.tries, **where)
 
     # --- ending ---
 
@@ -178,6 +212,7 @@ class Session:
                 org=work.org,
                 time=work.now,
                 cause=work.request.id,
+                traceparent=work.request.traceparent,
                 run_id=work.run_id,
                 revision=work.revision,
                 outcome=finish.outcome,
@@ -186,14 +221,6 @@ class Session:
                 pull=_pull(work),
             )
         await store.put_finished(self.db, work, fact)
-
-
-async def _bounded(work: Awaitable[T], otherwise: T) -> T:
-    try:
-        async with asyncio.timeout(LONGEST.total_seconds()):
-            return await work
-    except TimeoutError:
-        return otherwise
 
 
 def _pull(work: Stored) -> Pull | None:

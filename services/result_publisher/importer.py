@@ -81,8 +81,11 @@ async def take_in(git: Git, content: bytes, given: Given, limits: Limits = LIMIT
     await index(git, content, given, limits)
     try:
         return await _look_through(git, given, limits)
-    except (GitFailed, ObjectUnusable) as error:
+    except (GitFailed, GitTooSlow, GitTooMuch, ObjectUnusable) as error:
         raise HostileResult(f"The bundle's objects cannot be used: {error}.") from error
+    except (TimeoutError, EOFError, ConnectionError) as error:
+        # git was stopped by a limit while it read for us.
+        raise HostileResult("The bundle's objects take too long to read.") from error
 
 
 async def index(git: Git, content: bytes, given: Given, limits: Limits = LIMITS) -> None:

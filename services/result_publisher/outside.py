@@ -69,12 +69,6 @@ class Outside:
             unwanted.add(Kind.LINK)
         return tuple(kind for kind in kinds if kind not in unwanted)
 
-    def place(self, work: Stored, kind: Kind) -> str:
-        """Return where an effect is written, for people."""
-        if kind in PRODUCT and isinstance(work.request, PublishRequested) and work.request.repository:
-            return f"{work.request.repository.name} {branch_name(work.run_id)}"
-        return f"{work.request.snapshot.source} {work.request.snapshot.key}"
-
     async def target(self, work: Stored, kind: Kind, open_things: AsyncExitStack) -> Target:
         """Return the target of one effect. What has to be open for it stays open until ``open_things`` closes."""
         if kind in PRODUCT:

@@ -9,7 +9,7 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict
 
 from dispatch_common.events import PublishRequested, RunEnded
-from services.result_publisher.protocol import Effect, EffectState, Found, Kind, Publication
+from services.result_publisher.protocol import PRODUCT, Effect, EffectState, Found, Kind, Publication, branch_name
 
 #: The revision under which the end of a run is told; publications count from 1.
 NOTICE: Final = 0
@@ -46,6 +46,18 @@ class Stored:
         """Return what the protocol looks at."""
         wanted = self.checked.wanted if self.checked else ()
         return Publication(wanted, self.effects, self.stop)
+
+    def place(self, kind: Kind) -> str:
+        """Return where an effect is written, for people."""
+        if kind in PRODUCT and isinstance(self.request, PublishRequested) and self.request.repository:
+            return f"{self.request.repository.name} {branch_name(self.run_id)}"
+        return f"{self.request.snapshot.source} {self.request.snapshot.key}"
+
+    def intended(self, kind: Kind) -> dict[str, Any]:
+        """Return what an effect's row keeps of what was wanted."""
+        if kind in PRODUCT and isinstance(self.request, PublishRequested):
+            return {"branch": branch_name(self.run_id), "commit": self.request.result.commit}
+        return {"object_id": self.request.snapshot.object_id}
 
 
 def stored(row: Mapping[str, Any], effects: list[Mapping[str, Any]], now: datetime) -> Stored:

@@ -143,7 +143,7 @@ async def now(db: Db) -> datetime:
     return await db.fetchval("SELECT clock_timestamp()")
 
 
-async def put_effect(db: Db, work: Stored, effect: Effect, target: str, *, fresh_write: bool = False) -> bool:
+async def put_effect(db: Db, work: Stored, effect: Effect, *, fresh_write: bool = False) -> bool:
     """Record an effect. A first write is not recorded (False) when a stop was asked meanwhile."""
     async with db.transaction() as tx:
         row = await tx.conn.fetchrow(_LOCK, work.run_id, work.revision)
@@ -157,8 +157,8 @@ async def put_effect(db: Db, work: Stored, effect: Effect, target: str, *, fresh
             work.revision,
             effect.kind.value,
             effect.state.value,
-            target,
-            {},
+            work.place(effect.kind),
+            work.intended(effect.kind),
             record.outcome_of(effect),
             effect.sentence,
             effect.tries,

@@ -10,8 +10,10 @@ from dispatch_common import localforge
 from dispatch_common.events import PublishOutcome, ResultPublished, ResultVerified, Verification
 from dispatch_common.families import ErrorFamily
 from dispatch_common.lifecycle import RunState
-from dispatch_common.values import Grant
+from dispatch_common.values import Grant, RepositorySpec
 from services.result_publisher import plan, store
+from services.result_publisher.checks import Checks
+from services.result_publisher.mirror import MirrorUnavailable
 from services.result_publisher.protocol import Kind, Seen, Write
 from tests.integration.result_publisher.conftest import RUN, World
 
@@ -171,6 +173,29 @@ async def test_a_missing_bundle_is_said(world: World):
     (verified,) = await world.said(ResultVerified)
     assert verified.verification is Verification.REFUSED
     assert "is missing" in verified.reasons[0].sentence
+
+
+async def test_a_repository_that_is_away_is_tried_again_and_in_the_end_said(world: World):
+    request = await world.request(FILES)
+    away = RepositorySpec(name="far", url="https://127.0.0.1:1/far.git")
+    request = request.model_copy(update={"repository": away})
+    folder = world.settings.data / "imports" / "far"
+
+    with pytest.raises(MirrorUnavailable, match="far cannot be fetched"):
+        await Checks(world.settings, folder).check(request)
+
+    verdict = await Checks(world.settings, folder, failures=8).check(request)
+    assert verdict.judgement.verification is Verification.REFUSED
+    assert "could not be checked" in verdict.judgement.reasons[0].sentence
+
+
+async def test_a_repository_that_is_not_there_is_refused_with_the_remedy(world: World):
+    request = await world.request(FILES)
+    gone = RepositorySpec(name="gone", url="/nonexistent/gone.git")
+    await world.publishes(request.model_copy(update={"repository": gone}))
+    (verified,) = await world.said(ResultVerified)
+    assert verified.reasons[0].code == "repository_unusable"
+    assert "is not a git repository" in verified.reasons[0].sentence
 
 
 async def test_a_run_that_failed_is_told_once_with_reason_and_next_action(world: World):
@@ -334,7 +359,7 @@ async def test_a_stop_that_is_committed_between_look_and_intent_wins(world: Worl
     await world.hears(world.stop())
     move = plan.after_look(loaded.publication, Kind.BRANCH, Seen.ABSENT, loaded.now)
     assert isinstance(move, Write)
-    assert not await store.put_effect(world.db, loaded, move.effect, "", fresh_write=True)
+    assert not await store.put_effect(world.db, loaded, move.effect, fresh_write=True)
     assert await world.effects() == {}
 
 
