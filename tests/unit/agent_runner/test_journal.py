@@ -64,7 +64,7 @@ async def test_an_acknowledgement_of_more_than_was_sent_counts_for_what_was_sent
 
 async def test_batches_are_whole_lines_even_when_one_line_is_longer(journal: Journal):
     journal.append(Text(text="x" * 5000))
-    journal.append(Text(text="y"))
+    journal.append(Text(text="y" * 5000))
     await journal.sync()
 
     first = journal.unacked(at_most=1000)
