@@ -7,7 +7,6 @@ import asyncio
 import contextlib
 import logging
 import shutil
-import socket
 import tempfile
 from collections.abc import AsyncGenerator, Generator
 from contextlib import asynccontextmanager
@@ -148,7 +147,6 @@ async def _stage(show: Show, folder: Path, log: Path) -> AsyncGenerator[Stage]:
 
 def _settings(folder: Path) -> Settings:
     """Nothing of the user's own installation is read or touched, whatever the environment says."""
-    port = _free_port()
     return Settings(
         org="default",
         data=folder / "data",
@@ -157,17 +155,10 @@ def _settings(folder: Path) -> Settings:
         database_url="",
         receiver_url="",
         receiver_port=0,
-        console_port=port,
-        public_url=f"http://127.0.0.1:{port}",
+        console_port=0,
+        public_url="",
         ops_port=0,
     )
-
-
-def _free_port() -> int:
-    """The console's address stands in the comment on the work item, so it must be known before the console is up."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @contextlib.contextmanager
