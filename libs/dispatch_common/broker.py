@@ -6,6 +6,7 @@ import signal
 from faststream.nats import NatsBroker
 from faststream.nats.opentelemetry import NatsTelemetryMiddleware
 from nats.aio.client import Client
+from nats.errors import Error as NatsError
 
 from dispatch_common import telemetry
 from dispatch_common.settings import Settings
@@ -50,6 +51,8 @@ async def stop(broker: NatsBroker) -> None:
     _STOPPING.add(id(broker))
     try:
         await broker.stop()
+    except NatsError:
+        await client(broker).close()  # nothing can be drained while the broker is away
     finally:
         _STOPPING.discard(id(broker))
 
