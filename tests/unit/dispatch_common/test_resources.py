@@ -174,6 +174,25 @@ class TestPatterns:
     def test_match(self, pattern: str, path: str, covered: bool) -> None:
         assert matches(pattern, path) is covered
 
+    @pytest.mark.parametrize(
+        ("wide", "narrow", "covered"),
+        [
+            ("*", "**", False),
+            ("a/*", "a/**", False),
+            ("?", "*", False),
+            ("a?", "a*", False),
+            ("*/x", "**/x", False),
+            ("*", "?", True),
+            ("**", "*", True),
+            ("a/**", "a/*", True),
+            ("**/*.py", "src/x.py", True),
+            ("*.pypi.org", "files.pypi.org", True),
+            ("pypi.org", "*.pypi.org", False),
+        ],
+    )
+    def test_cover_others(self, wide: str, narrow: str, covered: bool) -> None:
+        assert covers(wide, narrow) is covered
+
     @given(wide=PATTERNS, narrow=PATTERNS, path=PATHS)
     def test_that_cover_another_match_all_that_it_matches(self, wide: str, narrow: str, path: str) -> None:
         if covers(wide, narrow) and matches(narrow, path):
