@@ -224,10 +224,6 @@ def test_every_open_attempt_ends_by_time_alone(deadline: int | None) -> None:
                 assert not lease.expired(attempt, now=at(99), back_since=ZERO, terms=TERMS).attempt.is_open
 
 
-def _takes_older(asked: AttemptRequested, known: tuple[Attempt, ...], *, executor: str) -> tuple[Change, ...]:
-    return lease.take(asked, [a for a in known if a.fence <= asked.fence], executor=executor)
-
-
 def _launches_beside(attempt: Attempt, _others: object, **kwargs: object) -> Change:
     return lease.launch(attempt, (), **kwargs)  # pyright: ignore[reportArgumentType]
 
@@ -248,6 +244,10 @@ def _ignores_the_deadline(
     return Change(change.attempt.but(deadline=attempt.deadline)), granted
 
 
+def _overwrites(attempt: Attempt, _fence: int, answer: Answer) -> Change:
+    return Change(attempt.but(answer=answer))
+
+
 @pytest.mark.parametrize(
     ("bug", "promise"),
     [
@@ -255,7 +255,7 @@ def _ignores_the_deadline(
         (Rules(expired=_expires_early), "a finished attempt lives"),
         (Rules(renew=_grants_to_all), "a finished attempt lives|two attempts"),
         (Rules(renew=_ignores_the_deadline, deadline=3), "beyond its deadline|a finished attempt lives"),
-        (Rules(finished=lambda attempt, _fence, answer: Change(attempt.but(answer=answer))), "an answer changed"),
+        (Rules(finished=_overwrites), "an answer changed"),
     ],
 )
 def test_the_walk_notices_a_planted_bug(bug: Rules, promise: str) -> None:

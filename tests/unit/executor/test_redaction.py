@@ -28,9 +28,8 @@ WRITTEN = {
 
 def traces(text: str) -> list[str]:
     """What of the secret could still be read in a text, in any of its forms: eight characters are enough to tell."""
-    core = {form: text_of for form, text_of in WRITTEN.items()}
     found: list[str] = []
-    for form in core.values():
+    for form in WRITTEN.values():
         inner = form[4:-4]
         found += [inner[i : i + 8] for i in range(len(inner) - 8) if inner[i : i + 8] in text]
     return found
