@@ -134,7 +134,8 @@ class Story:
         self._show.tell(Line("result", self._scene.state, "state"))
         for link in links:
             self._show.tell(Line("result", link, "link"))
-        self._show.tell(Line("result", _text(comments[0]), "comment"))
+        for number, paragraph in enumerate(_paragraphs(comments[0])):
+            self._show.tell(Line("result", paragraph, "" if number else "comment"))
 
     def _pull(self, pull: Pull) -> None:
         self._title(f"Pull request {pull.id} in the local forge: {pull.title}")
@@ -159,5 +160,7 @@ def _called(event: ToolCall) -> str:
     return " ".join((known or [json.dumps(event.input)])[0].split())
 
 
-def _text(html: str) -> str:
-    return " ".join(BeautifulSoup(html, "html.parser").get_text(" ").split())
+def _paragraphs(html: str) -> list[str]:
+    """Return the text of each paragraph and list entry."""
+    found = BeautifulSoup(html, "html.parser").find_all(("p", "li"))
+    return [text for each in found if (text := " ".join(each.get_text().split()))]
