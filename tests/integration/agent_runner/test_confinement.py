@@ -9,13 +9,16 @@ from pathlib import Path
 
 import pytest
 
+from agent_runner.note import read_note
 from agent_runner.protocol import LaunchSpec, Outcome, SandboxKind, SandboxSpec
+from agent_runner.sandbox import leftovers
 from agent_runner.sandbox.confinement import PATH_INSIDE, Confinement, Host, Mount, Overlay, argv
 from agent_runner.sandbox.host import system_parts
 from services.executor.launchers.local import LocalLauncher
 from services.executor.launchers.report import Confining, confining, limits_report
 from services.executor.launchers.template import Template
 from tests.support.attempts import FIX, bench, repository
+from tests.support.waiting import eventually
 
 ORDINARY = 61_999
 
@@ -126,6 +129,21 @@ async def test_without_a_sandbox_the_same_script_has_the_same_result(tmp_path: P
     assert (result.outcome, result.files_changed) == (Outcome.SUCCEEDED, 1)
     assert away.outcome is Outcome.SUCCEEDED
     assert "No sandbox" in desk.gateway.started[0].isolation[0]
+
+
+async def test_without_a_sandbox_too_nothing_is_left_of_an_attempt_whose_supervisor_was_killed(
+    tmp_path: Path, template: Template
+):
+    launcher = LocalLauncher(tmp_path / "data/attempts", template)
+    bare = confining(tmp_path, SandboxKind.NONE)
+    async with bench(tmp_path / "data", launcher, bare, source=repository(tmp_path / "source")) as desk:
+        spec = await desk.spec("fork-away 3\nhang-hard")
+        await desk.start(spec)
+        await eventually(lambda: len(leftovers.find(spec, read_note(spec.folder))) >= 4)
+
+        await desk.launcher.kill(spec.attempt_id)
+
+        assert not leftovers.find(spec, read_note(spec.folder))
 
 
 def test_doctor_is_told_what_is_real(tmp_path: Path):

@@ -1,5 +1,9 @@
 """Leases, fences, stops and a gateway that goes away: the agent lives as long as it may, and nothing is lost."""
 
+import asyncio
+import os
+import signal
+import sys
 from time import monotonic
 
 import pytest
@@ -139,13 +143,27 @@ async def test_an_attempt_that_is_stopped_before_it_begins_never_begins(desk: Be
 
 
 async def test_the_agent_dies_with_its_supervisor_within_a_second(desk: Bench):
+    """By the kernel alone: nobody of ours looks after it here."""
     spec = await desk.spec("fork-away 5\nhang-hard")
     agent = await alive(desk, spec)
 
     began = monotonic()
-    await desk.launcher.kill(spec.attempt_id)
+    os.kill(desk.gateway.started[0].supervisor_pid, signal.SIGKILL)
     await eventually(lambda: is_dead(agent))
+    await eventually(lambda: not leftovers.find(spec, read_note(spec.folder)))
 
     assert monotonic() - began < 1
     assert (await desk.launcher.state(spec.attempt_id)).state is LaunchState.LOST
-    await eventually(lambda: not leftovers.find(spec, read_note(spec.folder)))
+
+
+async def test_an_attempt_that_was_started_before_never_starts_again(desk: Bench):
+    spec = await desk.spec("say once")
+    await desk.start(spec)
+    await desk.ended(spec)
+
+    command = (sys.executable, "-m", "agent_runner.supervisor", str(spec.folder / "spec.json"))
+    again = await asyncio.create_subprocess_exec(*command, stderr=asyncio.subprocess.PIPE)
+    _, said = await again.communicate()
+
+    assert b"never starts twice" in said
+    assert len(desk.gateway.started) == 1
