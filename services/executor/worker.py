@@ -116,7 +116,7 @@ class Worker:
         await self._salvage(row)
         report = await self._launcher.collect(attempt_id)
         if report is None:
-            await self.lose(row)
+            await self._left_without(row)
             return
         await self._results.end(attempt_id, lease.left)
         await self._store_files(attempt_id)
@@ -125,6 +125,12 @@ class Worker:
             await self._results.fail(attempt_id, ErrorFamily.WORKER_LOST, sentence)
             return
         await self._results.deliver(row, report)
+
+    async def _left_without(self, row: Row) -> None:
+        note = (await self._launcher.state(row.attempt.id)).note
+        why = note.sentence if note is not None and note.sentence else "It gave no reason."
+        sentence = f"Its supervisor ended it without a result. {why}"
+        await self._results.fail(row.attempt.id, ErrorFamily.WORKER_LOST, sentence)
 
     async def lose(self, row: Row) -> None:
         """End an attempt whose supervisor died; nothing of it lives, the launcher says so."""

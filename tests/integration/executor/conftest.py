@@ -30,7 +30,7 @@ def settings(database: str, nats: Nats, data: Path) -> Settings:
         nats_url=nats.url,
         data=data,
         executor_name="host",
-        attempt_lease_seconds=4,
+        attempt_lease_seconds=12,
         sweep_seconds=0.2,
         ack_wait_seconds=2,
     )

@@ -90,7 +90,7 @@ async def test_only_the_own_token_and_the_newest_fence_are_heard(attempt: Attemp
     assert (
         await attempt.http.post("/v1/lease", headers={"authorization": f"Bearer {attempt.token}"})
     ).status_code == 400
-    assert (await attempt.post("/v1/lease")).json()["lease_seconds"] == pytest.approx(4, abs=0.5)
+    assert (await attempt.post("/v1/lease")).json()["lease_seconds"] == pytest.approx(12, abs=0.5)
 
     assert (await ask.row(attempt.asked))["launch"]["refused"] == {"token": 9, "fenced": 4}
 
