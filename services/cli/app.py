@@ -16,6 +16,7 @@ from typer._click.exceptions import (  # typer carries its own click and exports
 from typer.core import TyperGroup
 
 from dispatch_common.errors import DispatchError, InvalidInput
+from dispatch_common.settings import Settings
 from services.cli import catalog, get, output, pulls, runs, system
 from services.cli.client import Client
 from services.cli.failures import Exit, Failure
@@ -117,13 +118,9 @@ def hoist(argv: list[str]) -> list[str]:
 
 def run(argv: list[str]) -> int:
     """Run one command and return its exit code. Nothing that goes wrong prints a stack trace."""
-    as_json = "--json" in argv
     try:
         result = app(hoist(argv), standalone_mode=False, prog_name="dispatch")
         return int(result) if isinstance(result, int) else Exit.OK
-    except Failure as error:
-        output.failure(error, as_json=as_json)
-        return error.code
     except (KeyboardInterrupt, typer.Abort):
         return Exit.INTERRUPTED
     except BrokenPipeError:
@@ -133,21 +130,29 @@ def run(argv: list[str]) -> int:
     except NoArgsIsHelpError as error:
         output.say(error.format_message())
         return Exit.USAGE
-    except UsageError as error:
-        output.failure(_usage(error), as_json=as_json)
-        return Exit.USAGE
-    except ClickException as error:
-        output.failure(Failure(Exit.USAGE, error.format_message()), as_json=as_json)
-        return Exit.USAGE
-    except InvalidInput as error:
-        where = f"{error.field}: " if error.field else ""
-        output.failure(Failure(Exit.USAGE, f"{where}{error.message}", error.remedy), as_json=as_json)
-        return Exit.USAGE
-    except DispatchError as error:
-        output.failure(Failure(Exit.BROKEN, str(error)), as_json=as_json)
-        return Exit.BROKEN
+    except Exception as error:
+        failure = told(error)
+        if failure.code is Exit.BROKEN and Settings().log_level.upper() == "DEBUG":
+            raise
+        output.failure(failure, as_json="--json" in argv)
+        return failure.code
 
 
-def _usage(error: UsageError) -> Failure:
-    path = error.ctx.command_path if error.ctx else "dispatch"
-    return Failure(Exit.USAGE, error.format_message(), f"See: {path} --help")
+def told(error: Exception) -> Failure:
+    """Return what a person is told about an error."""
+    match error:
+        case Failure():
+            return error
+        case UsageError():
+            path = error.ctx.command_path if error.ctx else "dispatch"
+            return Failure(Exit.USAGE, error.format_message(), f"See: {path} --help")
+        case ClickException():
+            return Failure(Exit.USAGE, error.format_message())
+        case InvalidInput():
+            where = f"{error.field}: " if error.field else ""
+            return Failure(Exit.USAGE, f"{where}{error.message}", error.remedy)
+        case DispatchError():
+            return Failure(Exit.BROKEN, str(error))
+        case _:
+            sentence = f"dispatch made a mistake: {type(error).__name__}: {error}"
+            return Failure(Exit.BROKEN, sentence, "With DISPATCH_LOG_LEVEL=DEBUG it tells where.")

@@ -1,6 +1,5 @@
 """The repository that a person means by a name, a path or a URL; one that is not known yet is applied."""
 
-import json
 import re
 from pathlib import Path
 from typing import Any, Final
@@ -61,13 +60,19 @@ def free_name(url: str, taken: set[str]) -> str:
 
 
 def document(name: str, url: str, branch: str) -> str:
-    """Return the resource as YAML. JSON strings are YAML strings, so nothing in them can break out."""
+    """Return the resource as YAML. Texts are quoted so that nothing in them can break out."""
     return "\n".join(
         (
             "apiVersion: dispatch.dev/v1alpha1",
             "kind: Repository",
-            f"metadata: {{name: {json.dumps(name)}}}",
-            f"spec: {{url: {json.dumps(url)}, defaultBranch: {json.dumps(branch)}}}",
+            f"metadata: {{name: {quoted(name)}}}",
+            f"spec: {{url: {quoted(url)}, defaultBranch: {quoted(branch)}}}",
             "",
         )
     )
+
+
+def quoted(text: str) -> str:
+    """Return a text as a YAML double-quoted scalar that means exactly it."""
+    plain = (char if char.isprintable() and char not in '"\\' else f"\\U{ord(char):08x}" for char in text)
+    return f'"{"".join(plain)}"'

@@ -1,12 +1,19 @@
 """Commands about the system itself: is it well, and what happens."""
 
-from typing import Annotated, Any
+import dataclasses
+from importlib.util import find_spec
+from typing import Annotated, Any, Final
+from urllib.parse import urlsplit
 
 import typer
+from rich.text import Text
 
+from dispatch_common.settings import Settings
 from services.cli import follow, output
 from services.cli.failures import Exit
 from services.cli.options import Json, client
+
+_THIS_MACHINE: Final = ("127.0.0.1", "localhost", "::1")
 
 
 def register(app: typer.Typer) -> None:
@@ -17,9 +24,23 @@ def register(app: typer.Typer) -> None:
 
 def doctor(ctx: typer.Context, as_json: Json = False) -> int:
     """Say what is wrong: what is stuck, put aside, lagging or away, and which isolation is real here."""
-    report = client(ctx).get("/v1/doctor")
+    console = client(ctx)
+    report = console.get("/v1/doctor")
+    if not report["isolation"] and urlsplit(console.place.url).hostname in _THIS_MACHINE:
+        report["isolation"] = isolation(Settings())
     output.data(report) if as_json else _show(report)
     return Exit.OK if report["healthy"] else Exit.RUN_FAILED
+
+
+def isolation(settings: Settings) -> list[dict[str, Any]]:
+    """Return which isolation and limits are real on this machine, as far as its executor's code is installed."""
+    if find_spec("services.executor.launchers.report") is None:
+        return []
+    from agent_runner.protocol import SandboxKind
+    from services.executor.launchers.report import limits_report
+
+    settings.data.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return [dataclasses.asdict(limit) for limit in limits_report(settings.data, SandboxKind(settings.sandbox))]
 
 
 def _show(report: dict[str, Any]) -> None:
@@ -32,9 +53,13 @@ def _show(report: dict[str, Any]) -> None:
             ("streams", ", ".join(f"{each['name']} {each['messages']} messages" for each in report["streams"])),
             ("facts that wait", str(waiting)),
             ("live runs", live or "none"),
-            *((f"isolation {name}", _said(value)) for name, value in report["isolation"].items()),
         )
     )
+    for limit in report["isolation"]:
+        mark = Text("✓ ", style="green") if limit["real"] else Text("✗ ", style="red")
+        output.say(mark, f"{limit['name']}: ", output.line(limit["sentence"]))
+        if limit["remedy"]:
+            output.say("  ", output.line(limit["remedy"]), style="dim")
     for finding in report["findings"]:
         output.say(output.state(finding["level"]), ": ", output.line(finding["sentence"]))
         if finding["remedy"]:
@@ -42,12 +67,6 @@ def _show(report: dict[str, Any]) -> None:
     for letter in report["dead_letters"][:10]:
         output.say(f"  {letter['service']} {letter['subject']} ", output.line(letter["reason"]), style="dim")
     output.say("All is well." if report["healthy"] else "Something needs a person.")
-
-
-def _said(value: Any) -> str:
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return output.line(str(value))
 
 
 def events(

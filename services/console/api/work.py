@@ -1,11 +1,13 @@
 """Tasks, agents, approvals and deliveries: what there is to do, who does it, what came in."""
 
+import asyncio
 from typing import Annotated, Final
 
 import httpx
 from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import Response
 
+from dispatch_common import clock
 from dispatch_common.resources import Agent, Repository, load_all
 from services.console import problems
 from services.console.auth import bearer, operator, reader
@@ -22,6 +24,8 @@ from services.console.schemas_admin import NewTask, TaskTaken
 router: Final = APIRouter(prefix="/v1", tags=["work"], responses=problems.ANSWERS)
 Limit = Annotated[int, Query(ge=1, le=500)]
 At = Annotated[Desk, Depends(desk)]
+#: What was checked here and is unknown to the receiver is news that it has not heard yet.
+_HEARD_OF_SECONDS: Final = 5.0
 _PATIENCE: Final = httpx.Timeout(15.0, connect=3.0)
 
 
@@ -34,15 +38,24 @@ async def create_task(task: NewTask, request: Request, at: At) -> Response:
     headers = {"Authorization": f"Bearer {bearer(request)}", "Content-Type": "application/json"}
     if key := request.headers.get("idempotency-key"):
         headers["Idempotency-Key"] = key
+    answer = await _hand_over(f"{at.settings.receiver_url.rstrip('/')}/v1/tasks", task, headers)
+    return Response(answer.content, answer.status_code, media_type=answer.headers.get("content-type"))
+
+
+async def _hand_over(url: str, task: NewTask, headers: dict[str, str]) -> httpx.Response:
+    """Give the task to the receiver. It hears of new resources a moment after the console, so it is asked again."""
+    deadline = clock.monotonic() + _HEARD_OF_SECONDS
     try:
         async with httpx.AsyncClient(timeout=_PATIENCE, trust_env=False) as client:
-            url = f"{at.settings.receiver_url.rstrip('/')}/v1/tasks"
-            answer = await client.post(url, content=task.model_dump_json(exclude_none=True), headers=headers)
+            while True:
+                answer = await client.post(url, content=task.model_dump_json(exclude_none=True), headers=headers)
+                if answer.status_code != 422 or clock.monotonic() > deadline:
+                    return answer
+                await asyncio.sleep(0.25)
     except httpx.HTTPError as error:
         raise unavailable(
             "The webhook-receiver does not answer.", "Try again; with the same idempotency key nothing is done twice."
         ) from error
-    return Response(answer.content, answer.status_code, media_type=answer.headers.get("content-type"))
 
 
 async def _known(task: NewTask, at: Desk) -> NewTask:
