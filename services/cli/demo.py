@@ -29,7 +29,7 @@ from services.demo.client import Api, Run
 from services.demo.plane import LocalPlane, local_plane
 from services.demo.scene import Scene
 from services.demo.show import JsonLines, Line, Show, Terminal
-from services.demo.story import Story
+from services.demo.story import Story, StoryBroke
 
 _KEEP: Final = typer.Option("--keep", help="Leave everything running until Ctrl-C, to look around.")
 _JSON: Final = typer.Option("--json", help="One JSON object per line instead of text.")
@@ -97,18 +97,34 @@ async def _code_of(play: asyncio.Task[None], show: Show, log: Path) -> int:
 async def _play(show: Show, folder: Path, log: Path, *, keep: bool) -> None:
     show.tell(Line("title", "Agent Dispatch: from a label to a pull request"))
     for sentence in _WHAT:
-        show.tell(Line("command", sentence))
+        show.tell(Line("intro", sentence))
     show.tell(Line("title", "Setting up"))
     show.tell(Line("note", "nats-server, PostgreSQL and the services start in a temporary folder", "servers"))
     began = clock.monotonic()
     async with _stage(show, folder, log) as stage:
         show.tell(Line("note", f"ready after {clock.monotonic() - began:.1f} s", "set-up"))
         show.tell(Line("title", "What happens"))
-        run = await _told(stage)
-        _tell_commands(show, stage, run, keep=keep)
+        try:
+            run = await _told(stage)
+        except StoryBroke as error:
+            if keep:
+                show.tell(Line("failure", str(error), "failed"))
+                await _stay(show, stage)
+            raise
+        _tell_commands(show, stage, run.short, keep=keep)
         if keep:
-            with contextlib.suppress(asyncio.CancelledError):  # a Ctrl-C now is the good end
-                await stage.started.watch()
+            await _stay(show, stage)
+
+
+async def _stay(show: Show, stage: Stage) -> None:
+    """Stay up until Ctrl-C, reachable for the command line as with `up`."""
+    urls = stage.started.urls
+    stack.write_ready(stage.started.settings.data / stack.READY_FILE, stage.started.document())
+    for name, url in (("console", urls["console"]), ("Plane", stage.plane.item_url(stage.scene.item_id))):
+        show.tell(Line("result", url, name))
+    show.tell(Line("note", "Everything stays up until Ctrl-C, then all of it is removed."))
+    with contextlib.suppress(asyncio.CancelledError):  # a Ctrl-C now is the good end
+        await stage.started.watch()
 
 
 async def _told(stage: Stage) -> Run:
@@ -186,23 +202,17 @@ async def _end_agents(api: Api) -> None:
                 await asyncio.sleep(0.1)
 
 
-def _tell_commands(show: Show, stage: Stage, run: Run, *, keep: bool) -> None:
+def _tell_commands(show: Show, stage: Stage, run: str, *, keep: bool) -> None:
     show.tell(Line("title", "To look further" if keep else "To look further, keep it up: make demo KEEP=1, and then"))
     if keep:
-        # As with `up`, this is how the command line finds the console.
-        stack.write_ready(stage.started.settings.data / stack.READY_FILE, stage.started.document())
-        urls = stage.started.urls
-        for name, url in (("console", urls["console"]), ("Plane", stage.plane.item_url(stage.scene.item_id))):
-            show.tell(Line("result", url, name))
         show.tell(Line("command", f"export DISPATCH_DATA={stage.started.settings.data}"))
     for command in ("inspect", "why", "logs"):
-        show.tell(Line("command", f"dispatch {command} {run.short}"))
-    show.tell(Line("command", "dispatch get runs"))
+        show.tell(Line("command", f"dispatch {command} {run}"))
     show.tell(Line("command", "dispatch get deliveries"))
-    show.tell(Line("command", 'dispatch run "say hello" --repo sample --role docs --follow'))
-    show.tell(Line("command", f"git -C {stage.scene.repository} log --oneline --all" if keep else "git log --all"))
+    show.tell(Line("command", "dispatch pulls view sample/1"))
+    show.tell(Line("command", 'dispatch run "Say hello" --repo sample --role docs --follow'))
     if keep:
-        show.tell(Line("note", "Everything stays up until Ctrl-C, then all of it is removed."))
+        show.tell(Line("command", f"git -C {stage.scene.repository} log --oneline --all"))
 
 
 def _first(error: Exception) -> Exception:

@@ -25,7 +25,7 @@ _STYLES: Final = {
 class Line:
     """One thing that happened. ``seconds`` counts from the moment the label was put on."""
 
-    kind: str  #: title, note, scene, step, agent, output, result, diff, command, failure
+    kind: str  #: title, intro, note, scene, step, agent, output, result, diff, command, failure
     text: str
     label: str = ""
     seconds: float | None = None
@@ -62,7 +62,7 @@ class Terminal:
             case "diff":
                 for each in line.text.splitlines():
                     self._print(Text("  " + printable(each), style=_diff_style(each)))
-            case "command":
+            case "command" | "intro":
                 self._print(Text("  " + printable(line.text)))
             case "output":
                 for each in _shortened(line.text):
