@@ -122,15 +122,19 @@ async def open(
     *,
     hears: Sequence[type[Fact]] = (),
     react: React | None = None,
-    wants_broker: bool = True,
+    works_alone: bool = False,
 ) -> AsyncGenerator[Context]:
-    """Open a service: its pool at once, its broker as soon as there is one. Leaving drains it."""
+    """Open a service: its pool at once, its broker as soon as there is one. Leaving drains it.
+
+    One that ``works_alone`` does its work for a while without database and broker, so it stays ready without them:
+    taking it out of service then would be the loss that its spool prevents.
+    """
     async with open_db(settings.database_url, name, size=settings.database_pool) as db:
         ctx = Context(settings, name, db)
-        ctx.ready("database", lambda: _database_answers(db))
-        if wants_broker:
+        if not works_alone:
+            ctx.ready("database", lambda: _database_answers(db))
             ctx.ready("broker", lambda: _broker_answers(ctx))
-            ctx.spawn(_speak(ctx, hears, react), "speak")
+        ctx.spawn(_speak(ctx, hears, react), "speak")
         try:
             yield ctx
         finally:

@@ -47,7 +47,7 @@ class Reaction:
 async def serve(settings: Settings) -> AsyncGenerator[service.Context]:
     """Run the webhook-receiver. It takes deliveries in even while there is no database and no broker."""
     reaction = Reaction()
-    async with service.open(settings, NAME, hears=HEARS, react=reaction.react) as ctx:
+    async with service.open(settings, NAME, hears=HEARS, react=reaction.react, works_alone=True) as ctx:
         known = Known(
             ctx.db, secrets.load_kek(settings.kek_file), org=settings.org, file=settings.data / "receiver/known.sealed"
         )

@@ -214,7 +214,8 @@ async def beside_plane(
             (await api.put(f"/v1/secrets/{name}", json={"value": value})).raise_for_status()
         applied = await api.post("/v1/resources", json={"files": [{"name": "catalog.yaml", "text": text}]})
         assert applied.status_code == 200, applied.text
-        plane.add_webhook(f"{urls['receiver']}/webhooks/plane/plane", secret=SECRET)
+        hook = plane.add_webhook(f"{urls['receiver']}/webhooks/plane/plane", secret=SECRET)
+        hook.tries, hook.pause = 100, timedelta(seconds=0.2)  # stories kill the receiver; Plane tries for an hour
         instance = Instance(settings, plane, db, api, alice, bot, guest, project, {}, repository)
         await eventually(lambda: db.fetchval("SELECT count(*) > 0 FROM agent_slots"), describe=instance.story)
         yield instance
