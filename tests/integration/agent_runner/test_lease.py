@@ -12,7 +12,7 @@ from agent_runner.lease import margin
 from agent_runner.note import read_note, read_result
 from agent_runner.protocol import LaunchSpec, LeaseTerms, Outcome, Phase, StopAsk, Text, ToolCall
 from agent_runner.sandbox import leftovers
-from agent_runner.sandbox.tree import start_time
+from agent_runner.sandbox.tree import children_of, start_time
 from services.executor.launchers import LaunchState
 from tests.support.attempts import Bench
 from tests.support.waiting import eventually
@@ -146,6 +146,7 @@ async def test_the_agent_dies_with_its_supervisor_within_a_second(desk: Bench):
     """By the kernel alone: nobody of ours looks after it here."""
     spec = await desk.spec("fork-away 5\nhang-hard")
     agent = await alive(desk, spec)
+    await eventually(lambda: len(children_of(agent)) >= 6)  # from here on it says nothing, so no broken pipe ends it
 
     began = monotonic()
     os.kill(desk.gateway.started[0].supervisor_pid, signal.SIGKILL)
