@@ -75,7 +75,7 @@ class Terminal:
     def _columns(self, line: Line, text: str, *, style: str = "") -> None:
         seconds = "" if line.seconds is None else f"{line.seconds:.3f} s"
         label = printable(line.label)
-        indent = " " * (len(text) - len(text.lstrip("│ ")))
+        indent = text[: len(text) - len(text.lstrip("│ "))]
         room = max(30, self._console.width - _MARGIN)
         lines = textwrap.wrap(text, room, subsequent_indent=indent, break_long_words=True) or [""]
         head = Text(f"{seconds:>{_TIME}}  ", style="dim")
