@@ -148,7 +148,8 @@ async def _broker(at: Desk, findings: list[Finding]) -> tuple[str, list[StreamSt
                     consumers=info.state.consumer_count,
                 )
             )
-        return f"NATS {at.ctx.nc.connected_server_version}", states
+        version = at.ctx.nc.connected_server_version
+        return f"NATS {version.major}.{version.minor}.{version.patch}", states
     except (NatsError, TimeoutError, OSError, Transient) as error:
         remedy = "Start it, or point DISPATCH_NATS_URL at one that runs. No task is lost meanwhile."
         findings.append(_problem("broker_away", f"NATS does not answer: {error or type(error).__name__}", remedy))

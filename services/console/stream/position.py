@@ -5,7 +5,7 @@ import re
 from dataclasses import dataclass, replace
 from typing import Final, Self
 
-from services.console.problems import Problem
+from dispatch_common.errors import InvalidInput
 
 _MARK: Final = re.compile(r"([0-9a-f]{8})-(\d{1,19})")
 _RUN: Final = re.compile(r"(\d{1,18})\.(?:([0-9a-f]{8}-\d{1,19})|-)\.(\d{1,18})-(\d{1,18})")
@@ -68,10 +68,8 @@ class RunMark:
         return replace(self, mark=mark)
 
 
-def _unreadable(text: str) -> Problem:
-    return Problem(
-        422,
-        "invalid_event_id",
+def _unreadable(text: str) -> InvalidInput:
+    return InvalidInput(
         f"'{text[:80]}' is not an event id of this stream.",
         field="Last-Event-ID",
         remedy="Send back the id of the last event as it came, or leave it out to begin anew.",

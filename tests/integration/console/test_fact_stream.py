@@ -1,14 +1,18 @@
 """The stream of facts: live, resumable, each fact once; a lost history is said."""
 
+import shutil
+from pathlib import Path
 from uuid import UUID
 
 import httpx
-import orjson
 
 from dispatch_common import clock, ids, streams
 from dispatch_common.db import Db
 from dispatch_common.events import CancelAsked
 from dispatch_common.service import Context
+from dispatch_common.settings import Settings
+from services.console import app
+from services.local import Nats
 from tests.support import builders
 from tests.support.consoles import Api
 from tests.support.sse import Got, watching
@@ -166,10 +170,56 @@ async def test_without_following_the_stream_ends_when_it_has_caught_up(
     assert got[-1].name == "end"
 
 
-async def test_a_bad_position_and_one_viewer_too_many_are_refused(api: Api, admin: httpx.AsyncClient) -> None:
-    bad = await admin.get("/v1/events", headers={"Last-Event-ID": "yesterday"})
-    assert (bad.status_code, bad.json()["error"]["field"]) == (422, "Last-Event-ID")
+async def test_a_bad_position_is_refused(admin: httpx.AsyncClient) -> None:
+    answer = await admin.get("/v1/events", headers={"Last-Event-ID": "yesterday"})
 
-    async with watching(admin, "/v1/events"), watching(admin, "/v1/events"):
-        await eventually(lambda: True)
-    assert orjson.loads((await admin.get("/v1/runs")).content)["items"] == []
+    assert (answer.status_code, answer.json()["error"]["field"]) == (422, "Last-Event-ID")
+
+
+async def test_one_viewer_too_many_is_told_to_come_back(settings: Settings, db: Db, tmp_path: Path) -> None:
+    run_id = await builders.a_run(db)
+    few = settings.model_copy(update={"console_viewers": 1})
+    async with app.serve(few) as console:
+        await eventually(lambda: console.broker is not None)
+        api = Api(console.urls["console"], db, tmp_path)
+        client = await api.as_("viewer")
+        async with watching(client, f"/v1/runs/{run_id}/events") as stream:
+            await stream.take(1)
+            refused = await client.get("/v1/events")
+
+        async def free() -> bool:
+            return (await client.get("/v1/events", params={"follow": "false"})).status_code == 200
+
+        assert (refused.status_code, refused.json()["error"]["code"]) == (503, "too_many_viewers")
+        assert int(refused.headers["retry-after"]) > 0
+        await eventually(free)
+        await api.close()
+
+
+async def test_while_the_broker_is_away_viewers_wait_and_afterwards_see_what_came(
+    console: Context, admin: httpx.AsyncClient, nats: Nats
+) -> None:
+    async with watching(admin, "/v1/events") as stream:
+        await say(console, "one")
+        await stream.take(1)
+        await nats.restart()
+        await say(console, "two")
+
+        assert comments(await stream.take(1)) == ["two"]
+
+
+async def test_after_the_brokers_folder_was_deleted_viewers_are_told_and_go_on(
+    console: Context, admin: httpx.AsyncClient, nats: Nats
+) -> None:
+    async with watching(admin, "/v1/events") as stream:
+        await say(console, "one")
+        await stream.take(1)
+        await nats.stop()
+        shutil.rmtree(nats.data / "jetstream")
+        await nats.start()
+        reset = await stream.next()
+        await say(console, "two")
+        after = await stream.next()
+
+    assert reset.name == "reset"
+    assert comments([after]) == ["two"]

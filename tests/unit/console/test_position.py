@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import settings as bounds
 from hypothesis import strategies as st
 
-from services.console.problems import Problem
+from dispatch_common.errors import InvalidInput
 from services.console.reads.ids import span
 from services.console.stream.position import Mark, RunMark, epoch_of
 
@@ -28,12 +28,12 @@ def test_a_run_mark_is_read_as_it_was_written(mark: RunMark) -> None:
 @bounds(deadline=None)
 @given(st.text(max_size=60))
 def test_other_text_is_refused_with_the_field(text: str) -> None:
-    with pytest.raises(Problem) as raised:
+    with pytest.raises(InvalidInput) as raised:
         Mark.parse(f"{text}.")
-    with pytest.raises(Problem):
+    with pytest.raises(InvalidInput):
         RunMark.parse(f"x{text}")
 
-    assert raised.value.body.field == "Last-Event-ID"
+    assert raised.value.field == "Last-Event-ID"
 
 
 def test_a_stream_that_was_made_anew_has_another_epoch() -> None:
