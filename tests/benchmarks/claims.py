@@ -73,7 +73,7 @@ async def _fill(db: Db, count: int) -> None:
         async with db.transaction() as tx:
             await store.save_tasks(tx.conn, [task for _, task in pairs])
             await store.insert_runs(tx.conn, [run for run, _ in pairs])
-            await store.enqueue(tx.conn, pairs)
+            await store.write(tx.conn, store.Writes(queued=pairs))
 
 
 def _queued(number: int, now: datetime) -> tuple[Run, Task]:

@@ -7,6 +7,7 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,9 @@ from dispatch_common.values import ResultRef
 from services.cli import stack
 from services.executor import app as executor_app
 from services.executor.attempt import Answer
+from tests.benchmarks import floors
 from tests.benchmarks.floors import summary
+from tests.support.waiting import eventually
 
 _IDLE = 150
 _BURST = 3000
@@ -52,24 +55,22 @@ async def running(settings: Settings) -> AsyncGenerator[tuple[stack.Stack, httpx
         yield started, await entered.enter_async_context(client)
 
 
-async def measure(folder: Path, *, sync_always: bool = True) -> dict[str, Any]:
-    """Return idle latencies, burst throughput and costs per run."""
+async def measure(folder: Path) -> dict[str, Any]:
+    """Return idle latencies, burst throughput and costs per run, and the floors of the same servers."""
     settings = Settings(data=folder / "data", kek_file=folder / "key", log_level="ERROR", trace_ratio=0.1)
     async with running(settings) as (started, client), open_db(started.settings.database_url, "bench") as db:
-        await _catalog(client, started.urls["console"])
+        await _catalog(client, started.urls["console"], db)
         receiver = f"{started.urls['receiver']}/v1/tasks"
-        try:
-            idle = await _idle(client, receiver, started.settings.nats_url)
-        except TimeoutError as error:
-            raise RuntimeError(await _story(db)) from error
+        idle = await _idle(client, receiver, started.settings.nats_url)
         await _settled(db, _IDLE)
         before = await _costs(db)
         burst = await _burst(client, receiver, db)
         after = await _costs(db)
-        return {"idle": idle, "burst": {**burst, **_per_run(before, after)}}
+        parts = await floors.measure(started.settings.database_url, started.settings.nats_url)
+        return {"floors": parts, "idle": idle, "burst": {**burst, **_per_run(before, after)}}
 
 
-async def _catalog(client: httpx.AsyncClient, console: str) -> None:
+async def _catalog(client: httpx.AsyncClient, console: str, db: Db) -> None:
     agents = "\n---\n".join(
         f"apiVersion: dispatch.dev/v1alpha1\nkind: Agent\nmetadata: {{name: agent-{n}}}\n"
         f"spec: {{role: coder, backend: scripted, permissionSet: build, maxConcurrentTasks: {_SLOTS}}}"
@@ -89,7 +90,7 @@ spec: {url: /srv/sample.git}
     body = {"files": [{"name": "bench.yaml", "text": f"{rest}---\n{agents}"}]}
     answer = await client.post(f"{console}/v1/resources", json=body)
     answer.raise_for_status()
-    await asyncio.sleep(1.5)
+    await eventually(lambda: db.fetchval("SELECT count(*) = $1 FROM agent_slots", _AGENTS * _SLOTS))
 
 
 async def _idle(client: httpx.AsyncClient, receiver: str, nats_url: str) -> dict[str, Any]:
@@ -141,9 +142,8 @@ async def _post(client: httpx.AsyncClient, receiver: str, key: str) -> None:
 
 async def _settled(db: Db, runs: int) -> None:
     """Wait until so many runs are completed."""
-    async with asyncio.timeout(120):
-        while await db.fetchval("SELECT count(*) FROM runs WHERE state = 'completed'") < runs:  # noqa: ASYNC110 - a benchmark looks from outside
-            await asyncio.sleep(0.05)
+    sql = "SELECT count(*) >= $1 FROM runs WHERE state = 'completed'"
+    await eventually(lambda: db.fetchval(sql, runs), within=timedelta(seconds=120), describe=lambda: _story(db))
 
 
 async def _story(db: Db) -> str:
