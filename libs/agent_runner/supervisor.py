@@ -42,6 +42,7 @@ from agent_runner.sandbox.tree import start_time
 
 #: How long a result is offered. Whoever comes later finds it on disk.
 _PATIENCE: Final = 24 * 3600.0
+_TRIES: Final = 100
 _log: Final = logging.getLogger("agent_runner.supervisor")
 
 
@@ -67,7 +68,7 @@ class Supervisor:
         self._listen()
         if await self._keeper.first():
             await self._leased()
-        self._group.remove()
+        await self._tidy()
         await self._gateway.close()
         self._leave()
 
@@ -81,6 +82,12 @@ class Supervisor:
             self._attempt.ends(Ending(Cause.NOT_OURS, str(error)))
         finally:
             await cancel([keeping])
+
+    async def _tidy(self) -> None:
+        for _ in range(_TRIES):
+            if self._group.remove():
+                return
+            await asyncio.sleep(0.02)
 
     def _lost(self, error: BaseException) -> None:
         """Without a keeper there is no lease."""

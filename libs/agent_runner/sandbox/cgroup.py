@@ -146,10 +146,12 @@ class Group:
     def members(self) -> frozenset[int]:
         return frozenset(int(each) for _, path in self.folders for each in _members(path).split())
 
-    def remove(self) -> None:
+    def remove(self) -> bool:
+        """Remove what is there; False while the kernel still buries somebody in it."""
         for _, path in self.folders:
             with contextlib.suppress(OSError):
                 path.rmdir()
+        return not any(path.exists() for _, path in self.folders)
 
 
 def _members(path: Path) -> str:

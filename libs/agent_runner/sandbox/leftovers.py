@@ -26,7 +26,7 @@ def find(spec: LaunchSpec, note: SupervisorNote | None) -> frozenset[int]:
 
 
 def kill(spec: LaunchSpec, note: SupervisorNote | None) -> bool:
-    """Send SIGKILL to what is left; return whether there was anything. Asked again until there is not."""
+    """Send SIGKILL to what is left; return whether there was anything. To be asked again until there is not."""
     group = cgroup.find(spec.attempt_id.hex, cgroup.controls())
     left = find(spec, note)
     if left:
@@ -35,9 +35,7 @@ def kill(spec: LaunchSpec, note: SupervisorNote | None) -> bool:
     for pid in left:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.kill(pid, signal.SIGKILL)
-    if not left:
-        group.remove()
-    return bool(left)
+    return bool(left) or not group.remove()
 
 
 def _marked(mark: bytes) -> Iterator[int]:

