@@ -98,11 +98,16 @@ def traceparent() -> str | None:
 
 def taken(name: str, parent: str | None, *, about: str, began: int) -> None:
     """Record, in the trace of ``parent``, that a fact was taken; nothing when that trace is not sampled."""
-    if parent is None or not parent.endswith("-01"):
+    if parent is None or not _is_sampled(parent):
         return
     context = _PROPAGATOR.extract({"traceparent": parent})
     attributes = {"dispatch.about": about}
     tracer.start_span(name, context=context, kind=SpanKind.CONSUMER, attributes=attributes, start_time=began).end()
+
+
+def _is_sampled(parent: str) -> bool:
+    """Read the sampled bit of a traceparent's flags, the last two hex digits (W3C Trace Context)."""
+    return int(parent[-2:], 16) & 1 == 1
 
 
 @contextmanager

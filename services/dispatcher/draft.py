@@ -128,7 +128,7 @@ class Draft:
                 org=self.run.org,
                 time=self.now,
                 cause=cause.id if cause else None,
-                traceparent=cause.traceparent if cause else None,
+                traceparent=(cause.traceparent if cause else None) or self.run.traceparent,
                 run_id=self.run.id,
                 **fields,
             )
@@ -196,7 +196,7 @@ def _follow_up(run: Run, task: Task) -> Run | None:
 
 def opened(run: Run, task: Task, cause: Fact, sentence: str, *, now: datetime, rules: Rules) -> Change:
     """Return the change that brings a new run into being and asks policy for the first time."""
-    draft = Draft(run, task, cause, now=now, rules=rules)
+    draft = Draft(run.but(traceparent=cause.traceparent), task, cause, now=now, rules=rules)
     draft.ask_policy(again=True)
     change = draft.done()
     first = Step(None, RunState.REQUESTED, "run.requested", sentence, "Policy decides.", cause.id)

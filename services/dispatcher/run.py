@@ -64,6 +64,7 @@ class Run(Value):
     wake_reason: WakeReason
     actor: Actor
     parent: UUID | None = None  #: the run this one follows up
+    traceparent: str | None = None  #: of the fact that made it; every fact about it stays in that trace
     pending: tuple[Ask, ...] = ()  #: asks that came while an agent was at work; they make the follow-up
 
     ask: int = 1
