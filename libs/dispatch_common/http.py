@@ -44,6 +44,9 @@ async def http_server(
         with contextlib.suppress(asyncio.CancelledError):
             await asyncio.wait([task], timeout=_GRACE + 2)
         task.cancel()
+        for each in getattr(server, "servers", ()):
+            # Off the event loop before it is closed: else whoever gets its number next is never heard.
+            each.close()
         listening.close()
         if uds is not None:
             uds.unlink(missing_ok=True)
