@@ -38,7 +38,7 @@ from services.executor.handlers import Handlers
 from services.executor.instant import AnyLauncher, is_instant
 from services.executor.launchers import Launcher
 from services.executor.launchers.local import local_launcher
-from services.executor.launchers.report import confining
+from services.executor.launchers.report import Confining, confining
 from services.executor.preparing import Preparing
 from services.executor.spec import Ground
 from services.executor.sweep import Sweep
@@ -107,11 +107,16 @@ async def _wired(ctx: Context, executor: str, launcher: Launcher) -> Handlers:
         results=results,
         ground=Ground(data / "attempts", sockets.folder(data), confined.sandbox, terms.lease),
     )
+    ctx.ready("isolation", lambda: _isolated(confined))
     worker = Worker(ctx, preparing, journals=journals, intake=intake, wake=wake)
     over.append(worker.over)
     sweep = Sweep(ctx, worker, launcher, results, executor=executor, terms=terms, wake=wake)
     _rounds(ctx, sweep, journals, terms)
     return Handlers(executor, launcher, room=worker.room, begin=worker.begin, stop=worker.stop, terms=terms)
+
+
+async def _isolated(confined: Confining) -> str | None:
+    return None if confined.works else confined.report[0].sentence
 
 
 def _rounds(ctx: Context, sweep: Sweep, journals: Journals, terms: Terms) -> None:
@@ -121,7 +126,8 @@ def _rounds(ctx: Context, sweep: Sweep, journals: Journals, terms: Terms) -> Non
     ctx.every(min(period, _LOOK_EVERY), sweep.reconcile, "reconcile")
     ctx.every(terms.hold / 3, sweep.hold, "hold")
     ctx.every(min(period, terms.lease / 4), sweep.expire, "expire")
-    ctx.every(period, journals.resume, "resume-logs")
+    ctx.spawn(journals.resume_at_start(), "first-logs")
+    ctx.every(_TIDY_EVERY, journals.resume, "resume-logs")
     ctx.every(_TIDY_EVERY, sweep.tidy, "tidy")
 
 

@@ -92,7 +92,7 @@ class Handlers:
 
     def _end_at_once(self, tx: Tx, book: "Book", now: datetime) -> list[AttemptRequested]:
         assert is_instant(self._launcher)
-        requests = [request for request in book.accepted() if request.attempt_id not in book.older_open()]
+        requests = [request for request in book.accepted() if not book.must_wait(request)]
         for request, answer in zip(requests, self._launcher.answers(requests), strict=True):
             launched = lease.launch(
                 book.one(request.attempt_id), (), executor=self._executor, now=now, terms=self._terms
@@ -145,13 +145,9 @@ class Book:
             if self._now[attempt_id].state is State.ACCEPTED and isinstance(fact, AttemptRequested)
         ]
 
-    def older_open(self) -> set[UUID]:
-        """Return the new attempts that must wait for an older one of their run."""
-        return {
-            attempt_id
-            for attempt_id in self._asked
-            if any(a.id != attempt_id and a.is_open for a in self.of_run(self._now[attempt_id].run_id))
-        }
+    def must_wait(self, request: AttemptRequested) -> bool:
+        """Return whether another attempt of the run may still live."""
+        return any(each.id != request.attempt_id and each.is_open for each in self.of_run(request.run_id))
 
     def ending(self) -> list[Attempt]:
         """Return what lives and shall not: stopped, or overtaken by a newer attempt."""

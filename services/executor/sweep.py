@@ -42,7 +42,8 @@ ORDER BY created_at LIMIT 200
 _HOLD: Final = """
 UPDATE attempts SET lease_until = greatest(lease_until, least(clock_timestamp() + $3::interval,
     coalesce((request ->> 'deadline')::timestamptz, 'infinity')))
-WHERE id = ANY($1::uuid[]) AND state = 'launching' AND executor = $2
+WHERE id IN (SELECT id FROM attempts WHERE id = ANY($1::uuid[]) AND state = 'launching' AND executor = $2
+             ORDER BY run_id, fence FOR UPDATE)
 """
 _REPOSITORIES: Final = """
 SELECT DISTINCT request -> 'repository' AS repository FROM attempts

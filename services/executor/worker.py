@@ -10,13 +10,12 @@ from uuid import UUID
 
 from agent_runner.protocol import JOURNAL_FILE, OUT_DIR
 from dispatch_common import telemetry
-from dispatch_common.blobs import Blobs
 from dispatch_common.db import AWAY
 from dispatch_common.events import AttemptRequested
 from dispatch_common.families import ErrorFamily
 from dispatch_common.service import Context
 from dispatch_common.values import RepositorySpec
-from services.executor import lease
+from services.executor import lease, store
 from services.executor.attempt import Attempt
 from services.executor.gateway.intake import Intake
 from services.executor.gateway.journals import Journals
@@ -50,7 +49,6 @@ class Worker:
         self._results: Results = preparing.results
         self._sockets: Sockets = preparing.sockets
         self._workspaces: Workspaces = preparing.workspaces
-        self._blobs: Blobs = preparing.blobs
         self._journals = journals
         self._intake = intake
         self._wake = wake
@@ -120,7 +118,8 @@ class Worker:
             return
         await self._results.end(attempt_id, lease.left)
         await self._store_files(attempt_id)
-        if missing := self._results.missing(report):
+        fresh = await store.read(self._ctx.db, attempt_id) or row
+        if missing := self._results.missing(fresh, report):
             sentence = f"Its supervisor left without what it reports: {', '.join(missing)}."
             await self._results.fail(attempt_id, ErrorFamily.WORKER_LOST, sentence)
             return
@@ -154,10 +153,11 @@ class Worker:
             telemetry.log.info("prepared checkouts removed", count=removed)
 
     async def _store_files(self, attempt_id: UUID) -> None:
-        out = self._place(attempt_id).folder / OUT_DIR
+        place = self._place(attempt_id)
+        token = place.token_file.read_text().strip() if place.token_file.exists() else ""
         for name in _FILES:
-            if (out / name).is_file():
-                await self._blobs.put(out / name)
+            if (place.folder / OUT_DIR / name).is_file():
+                await self._results.keep(attempt_id, place.folder / OUT_DIR / name, token)
 
     async def _salvage(self, row: Row) -> None:
         """Take the events that a dead supervisor had on its disk and not delivered."""

@@ -67,8 +67,19 @@ class Journals:
             self.log(run_id, fence, attempt_id)
             self._open[attempt_id][1].end()
 
+    async def resume_at_start(self) -> None:
+        """Go on with the logs that an earlier process left, as soon as there is a database."""
+        while True:
+            try:
+                await self.resume()
+            except AWAY as error:
+                telemetry.log.warning("logs wait for the database", reason=str(error))
+                await asyncio.sleep(_PAUSE)
+            else:
+                return
+
     async def resume(self) -> int:
-        """Go on with the logs that an earlier process left; return how many."""
+        """Go on with every log that nobody follows; return how many live ones there are."""
         left = await asyncio.to_thread(lambda: sorted((self._data / "events").glob(f"*/*{runlog.LIVE}")))
         for path in left:
             fence, _, attempt = path.stem.partition("-")

@@ -65,6 +65,14 @@ class Redactor:
             case _:
                 return event
 
+    def content(self, raw: bytes) -> bytes:
+        """Return a file's bytes without any secret; the very same bytes when there was none."""
+        if not any(form.encode() in raw for form in self._forms):
+            return raw
+        for form in self._forms:
+            raw = raw.replace(form.encode(), MARK.encode())
+        return raw
+
     def text(self, text: str) -> str:
         """Return a text that stands for itself, without any secret."""
         return self._any.sub(MARK, text)

@@ -1,8 +1,10 @@
 """How an attempt's result becomes its answer: once, whoever brings it, and said with the transaction that stores it."""
 
+import asyncio
 import hashlib
 from collections.abc import Callable
-from typing import Final
+from pathlib import Path
+from typing import Any, Final
 from uuid import UUID
 
 from agent_runner.protocol import Blob, Outcome, ResultReport
@@ -13,9 +15,15 @@ from dispatch_common.families import ErrorFamily
 from dispatch_common.values import BlobRef
 from services.executor import facts, lease, outcome, store
 from services.executor.attempt import Attempt, Change
+from services.executor.gateway.redaction import Redactor
 from services.executor.outcome import Record
 from services.executor.store import Row
 
+_RENAMED: Final = """
+UPDATE attempts SET launch = jsonb_set(launch, '{renamed}',
+    coalesce(launch -> 'renamed', '{}'::jsonb) || jsonb_build_object($2::text, $3::jsonb))
+WHERE id = $1
+"""
 _BLOBS: Final = ("bundle", "manifest", "stdout", "stderr")
 
 
@@ -27,8 +35,20 @@ class Results:
         self._blobs = blobs
         self._over = over
 
-    def missing(self, report: ResultReport) -> list[str]:
+    async def keep(self, attempt_id: UUID, file: Path, token: str) -> BlobRef:
+        """Store a file of an attempt. One that holds a secret is kept without it, and found by the name it had."""
+        raw = await asyncio.to_thread(file.read_bytes)
+        clean = await asyncio.to_thread(Redactor([token]).content, raw)
+        kept = await self._blobs.put(clean)
+        if clean is not raw:
+            name = hashlib.sha256(raw).hexdigest()
+            telemetry.log.warning("a file held a secret", attempt_id=str(attempt_id), kept=kept.digest)
+            await self._db.execute(_RENAMED, attempt_id, name, kept.model_dump(mode="json"))
+        return kept
+
+    def missing(self, row: Row, report: ResultReport) -> list[str]:
         """Return which of the report's blobs are not stored."""
+        report = _renamed(report, row)
         named: dict[str, Blob | None] = {name: getattr(report, name) for name in _BLOBS}
         return [
             name
@@ -43,7 +63,9 @@ class Results:
         async with self._db.transaction() as tx:
             (fresh,) = await store.lock(tx, [row.attempt.id])
             record = _record(fresh, spoke=spoke)
-            change = lease.finished(fresh.attempt, fresh.attempt.fence, outcome.outcome(report, record))
+            change = lease.finished(
+                fresh.attempt, fresh.attempt.fence, outcome.outcome(_renamed(report, fresh), record)
+            )
             if not change.ignored:
                 await self._store(tx, fresh, change)
                 await store.note(tx, fresh.attempt.id, report=digest)
@@ -80,6 +102,17 @@ class Results:
 def digest_of(report: ResultReport) -> str:
     """Return what tells one report from another."""
     return hashlib.sha256(report.model_dump_json().encode()).hexdigest()
+
+
+def _renamed(report: ResultReport, row: Row) -> ResultReport:
+    """Return the report with the blobs that were kept in place of those that held a secret."""
+    kept: dict[str, dict[str, Any]] = row.launch.get("renamed", {})
+    changes: dict[str, Blob] = {}
+    for name in _BLOBS:
+        blob: Blob | None = getattr(report, name)
+        if blob is not None and blob.digest in kept:
+            changes[name] = Blob.model_validate(kept[blob.digest])
+    return report.model_copy(update=changes) if changes else report
 
 
 def _needs_words(report: ResultReport) -> bool:

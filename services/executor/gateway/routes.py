@@ -89,7 +89,7 @@ class Routes:
 
     async def blob(self, request: Request) -> Response:
         """Keep a blob under the digest that it really has."""
-        await self._door.admit(request)
+        visitor = await self._door.admit(request)
         wanted = request.path_params["digest"]
         self._blobs.root.mkdir(parents=True, exist_ok=True, mode=0o700)
         with tempfile.NamedTemporaryFile(dir=self._blobs.root, prefix=".in-") as file:
@@ -103,15 +103,15 @@ class Routes:
             if digest.hexdigest() != wanted:
                 raise Turned(422, "digest", f"The bytes have the digest {digest.hexdigest()}.")
             file.flush()
-            ref = await self._blobs.put(Path(file.name))
-        return answer(Blob(digest=ref.digest, size=ref.size))
+            await self._results.keep(visitor.attempt_id, Path(file.name), visitor.token)
+        return answer(Blob(digest=wanted, size=size))
 
     async def result(self, request: Request) -> Response:
         """Store how it ended. The same report again gets the same answer."""
         visitor = await self._door.admit(request, finished_too=True)
         report = await parsed(request, ResultReport)
         if visitor.row.attempt.is_open:
-            if missing := self._results.missing(report):
+            if missing := self._results.missing(visitor.row, report):
                 raise Turned(422, "blobs", f"These blobs were not stored before: {', '.join(missing)}.")
             change = await self._results.deliver(visitor.row, report)
             if change.attempt.is_open:

@@ -18,6 +18,7 @@ from nats.js.api import ConsumerConfig, DeliverPolicy
 from agent_runner.note import read_note
 from agent_runner.protocol import Blob, EventLine, Outcome, ResultReport, Text, headers
 from dispatch_common import streams
+from dispatch_common.blobs import Blobs
 from dispatch_common.events import AttemptFinished, AttemptOutcome, AttemptRequested, AttemptStarted
 from dispatch_common.runlog import Position, read_events
 from dispatch_common.service import Context
@@ -222,6 +223,23 @@ async def test_a_blob_is_kept_under_its_own_digest_only(attempt: Attempt) -> Non
 
     assert (good.json(), twice.json()) == ({"digest": digest, "size": 7}, {"digest": digest, "size": 7})
     assert (wrong.status_code, path.status_code) == (422, 404)
+
+
+async def test_a_file_that_holds_a_secret_is_kept_without_it(attempt: Attempt, ask: Asker, data: Path) -> None:
+    raw = b"before " + attempt.token.encode() + b" after"
+    digest = hashlib.sha256(raw).hexdigest()
+    known = dict(headers(attempt.token, 1))
+
+    put = await attempt.http.put(f"/v1/blobs/{digest}", content=raw, headers=known)
+    stdout = Blob(digest=digest, size=len(raw))
+    report = ResultReport(outcome=Outcome.SUCCEEDED, sentence="Done.", summary="s", stdout=stdout)
+    done = await attempt.post("/v1/result", report.model_dump_json().encode())
+
+    assert (put.status_code, put.json()["digest"], done.status_code) == (200, digest, 200)
+    (finished,) = await ask.heard(attempt.asked, AttemptFinished)
+    assert await Blobs(data / "blobs").get(finished.result.stdout) == b"before [redacted] after"
+    stored = [path.read_bytes() for path in (data / "blobs").rglob("*") if path.is_file()]
+    assert not [content for content in stored if attempt.token.encode() in content]
 
 
 async def test_the_first_result_counts_and_may_be_repeated(attempt: Attempt, ask: Asker) -> None:
