@@ -13,7 +13,7 @@ from services.console.desk import Desk
 from services.console.problems import unavailable
 from services.console.reads.ids import resolve
 from services.console.stream.facts import fact_events, tail_of
-from services.console.stream.position import Mark, RunMark
+from services.console.stream.position import FactMark, RunMark
 from services.console.stream.run import RunStream
 from services.console.stream.tail import AWAY, Begin
 
@@ -40,9 +40,10 @@ async def facts(
 ) -> EventSourceResponse:
     """Stream facts: ``fact`` (a CloudEvents document), ``reset`` (history was lost; a snapshot), ``end``."""
     position = last_event_id or since
-    start = Mark.parse(position) if position else Begin.NOW if begin == "now" else Begin.FIRST
+    resumed = FactMark.parse(position) if position else None
+    start = Begin.NOW if begin == "now" else Begin.FIRST
     at.viewers.check()
-    probe = tail_of(at, start)
+    probe = tail_of(at, resumed.mark if resumed else start)
     try:
         await probe.open()
     except AWAY as error:
@@ -50,8 +51,8 @@ async def facts(
     finally:
         await probe.close()
     # "now" is the moment of the request, not the one at which the stream begins to be read.
-    begins = probe.mark if start is Begin.NOW and probe.mark is not None else start
-    return _answer(at, fact_events(at, begins, follow=follow))
+    begins = FactMark(probe.mark) if start is Begin.NOW and probe.mark is not None else start
+    return _answer(at, fact_events(at, resumed or begins, follow=follow))
 
 
 @router.get("/runs/{run}/events", dependencies=[Depends(reader)], response_class=EventSourceResponse)

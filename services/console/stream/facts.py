@@ -12,7 +12,7 @@ from dispatch_common import streams
 from services.console.desk import Desk
 from services.console.reads.runs import list_runs
 from services.console.schemas import Out, RunOut
-from services.console.stream.position import Mark
+from services.console.stream.position import FactMark, Mark
 from services.console.stream.tail import Begin, Lost, Message, Tail
 
 _WAIT: Final = 1.0
@@ -36,15 +36,16 @@ def tail_of(at: Desk, begin: Mark | Begin, *, headers_only: bool = False) -> Tai
 class Once:
     """Tells which facts a viewer had before. Only what was said again is looked at closely: it is rare."""
 
-    def __init__(self, at: Desk, resumed: Mark | None) -> None:
+    def __init__(self, at: Desk, resumed: FactMark | None) -> None:
         self._at = at
-        self._resumed = resumed
+        self._resumed = resumed.mark if resumed else None
         self._ids: OrderedDict[str, None] = OrderedDict()
-        self._horizon: datetime | None = None
+        #: When the viewer was told what stands: what is said again of the time before is no news.
+        self.snapshot = resumed.snapshot if resumed else None
 
-    def snapshot_taken(self, moment: datetime) -> None:
-        """After a snapshot, what was said again of the time before it is no news."""
-        self._horizon = moment
+    def place(self, mark: Mark) -> str:
+        """Return the id of an event."""
+        return str(FactMark(mark, self.snapshot))
 
     async def new(self, message: Message) -> bool:
         """Tell whether the viewer did not have this fact, and remember it."""
@@ -52,15 +53,15 @@ class Once:
         if copy and self._resumed is not None:
             resumed, self._resumed = self._resumed, None
             await self._remember_before(resumed)
-        if fact_id in self._ids or (copy and self._before_horizon(message)):
+        if fact_id in self._ids or (copy and self._before_snapshot(message)):
             return False
         self._add(fact_id)
         return True
 
-    def _before_horizon(self, message: Message) -> bool:
-        if self._horizon is None:
+    def _before_snapshot(self, message: Message) -> bool:
+        if self.snapshot is None:
             return False
-        return datetime.fromisoformat(orjson.loads(message.data)["time"]) <= self._horizon
+        return datetime.fromisoformat(orjson.loads(message.data)["time"]) <= self.snapshot
 
     def _add(self, fact_id: str) -> None:
         self._ids[fact_id] = None
@@ -82,23 +83,24 @@ class Once:
             await tail.close()
 
 
-async def fact_events(at: Desk, begin: Mark | Begin, *, follow: bool) -> AsyncGenerator[ServerSentEvent]:
+async def fact_events(at: Desk, begin: FactMark | Begin, *, follow: bool) -> AsyncGenerator[ServerSentEvent]:
     """Yield facts as events; without ``follow`` the stream ends when it has caught up."""
-    tail = tail_of(at, begin)
-    once = Once(at, begin if isinstance(begin, Mark) else None)
+    resumed = begin if isinstance(begin, FactMark) else None
+    tail = tail_of(at, begin.mark if isinstance(begin, FactMark) else begin)
+    once = Once(at, resumed)
     try:
         yield ServerSentEvent(comment="facts", retry=_RETRY_MS)
         while (got := await at.viewers.until_closing(tail.next(_WAIT))) is not None:
             if isinstance(got, Lost):
                 snapshot = await _snapshot(at, got.reason)
-                once.snapshot_taken(snapshot.at)
-                yield ServerSentEvent(snapshot.model_dump_json(), event="reset", id=str(got.mark))
+                once.snapshot = snapshot.at
+                yield ServerSentEvent(snapshot.model_dump_json(), event="reset", id=once.place(got.mark))
                 continue
             for message in got:
                 if await once.new(message):
-                    yield ServerSentEvent(message.data.decode(), event="fact", id=str(message.mark))
-            if not follow and tail.caught_up:
-                yield ServerSentEvent("{}", event="end", id=str(tail.mark))
+                    yield ServerSentEvent(message.data.decode(), event="fact", id=once.place(message.mark))
+            if not follow and tail.caught_up and tail.mark is not None:
+                yield ServerSentEvent("{}", event="end", id=once.place(tail.mark))
                 return
     finally:
         await tail.close()

@@ -3,11 +3,14 @@
 import hashlib
 import re
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from typing import Final, Self
 
 from dispatch_common.errors import InvalidInput
 
 _MARK: Final = re.compile(r"([0-9a-f]{8})-(\d{1,19})")
+_MOMENT: Final = re.compile(r"\d{1,17}")
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _RUN: Final = re.compile(r"(\d{1,18})\.(?:([0-9a-f]{8}-\d{1,19})|-)\.(\d{1,18})-(\d{1,18})")
 
 
@@ -28,11 +31,39 @@ class Mark:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read a Last-Event-ID of the stream of facts."""
+        """Read a mark."""
         found = _MARK.fullmatch(text.strip())
         if found is None:
             raise _unreadable(text)
         return cls(found[1], int(found[2]))
+
+
+@dataclass(frozen=True, slots=True)
+class FactMark:
+    """A viewer's place in the stream of facts. ``snapshot``: when it was last told what stands, not what happened.
+
+    What the services say again of the time before a snapshot is no news to this viewer, also when it comes back later.
+    """
+
+    mark: Mark
+    snapshot: datetime | None = None
+
+    def __str__(self) -> str:
+        return str(self.mark) if self.snapshot is None else f"{self.mark}.{_microseconds(self.snapshot)}"
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read a Last-Event-ID of the stream of facts."""
+        mark, _, snapshot = text.strip().partition(".")
+        if not snapshot:
+            return cls(Mark.parse(mark))
+        if not _MOMENT.fullmatch(snapshot):
+            raise _unreadable(text)
+        return cls(Mark.parse(mark), _EPOCH + timedelta(microseconds=int(snapshot)))
+
+
+def _microseconds(moment: datetime) -> int:
+    return (moment - _EPOCH) // timedelta(microseconds=1)
 
 
 @dataclass(frozen=True, slots=True)

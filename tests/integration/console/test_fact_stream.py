@@ -127,12 +127,15 @@ async def test_a_position_in_a_forgotten_history_is_answered_with_a_reset(
     console: Context, admin: httpx.AsyncClient
 ) -> None:
     async with watching(admin, "/v1/events") as stream:
-        await say(console, "one")
+        old = await say(console, "one")
         last = (await stream.next()).id
     await forget_everything(console)
+    for comment in ("while away", "and longer"):
+        await say(console, comment)
 
     async with watching(admin, "/v1/events", last_id=last) as stream:
         reset = await stream.next()
+        await say_again(console, old)  # the relay says everything again; the snapshot tells what came of it
         await say(console, "two")
         after = await stream.next()
     async with watching(admin, "/v1/events", last_id=reset.id) as stream:

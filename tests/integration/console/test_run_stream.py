@@ -142,6 +142,21 @@ async def test_when_the_broker_forgets_the_rest_comes_from_the_log(
     assert "reset" not in told(seen)
 
 
+async def test_a_viewer_who_comes_after_the_broker_forgot_gets_the_beginning_from_the_log(
+    console: Context, admin: httpx.AsyncClient, db: Db, working: tuple[UUID, UUID], settings: Settings
+) -> None:
+    logged(settings, working, 4)
+    await says(console, working, 4, 5)
+
+    async with watching(admin, f"/v1/runs/{working[0]}/events") as stream:
+        live = await stream.take(7)
+        await builders.completed(db, working[0])
+        rest = await stream.rest()
+
+    assert seqs(live) == [1, 2, 3, 4, 5]
+    assert told(rest) == ["completed", "end"]
+
+
 async def test_what_is_lost_without_a_log_is_said(
     console: Context, admin: httpx.AsyncClient, db: Db, working: tuple[UUID, UUID]
 ) -> None:

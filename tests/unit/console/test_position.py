@@ -1,5 +1,7 @@
 """Positions in streams: what is written is read back, and nothing else is taken."""
 
+from datetime import UTC, datetime, timedelta
+
 import pytest
 from hypothesis import given
 from hypothesis import settings as bounds
@@ -7,9 +9,10 @@ from hypothesis import strategies as st
 
 from dispatch_common.errors import InvalidInput
 from services.console.reads.ids import span
-from services.console.stream.position import Mark, RunMark, epoch_of
+from services.console.stream.position import FactMark, Mark, RunMark, epoch_of
 
 marks = st.builds(Mark, st.text("0123456789abcdef", min_size=8, max_size=8), st.integers(0, 2**63 - 1))
+moments = st.integers(0, 10**16).map(lambda since: datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=since))
 run_marks = st.builds(RunMark, st.integers(0, 10**9), st.none() | marks, st.integers(0, 10**6), st.integers(0, 10**9))
 
 
@@ -17,6 +20,12 @@ run_marks = st.builds(RunMark, st.integers(0, 10**9), st.none() | marks, st.inte
 @given(marks)
 def test_a_mark_is_read_as_it_was_written(mark: Mark) -> None:
     assert Mark.parse(str(mark)) == mark
+
+
+@bounds(deadline=None)
+@given(marks, st.none() | moments)
+def test_a_place_among_facts_is_read_as_it_was_written(mark: Mark, snapshot: datetime | None) -> None:
+    assert FactMark.parse(str(FactMark(mark, snapshot))) == FactMark(mark, snapshot)
 
 
 @bounds(deadline=None)
