@@ -68,12 +68,12 @@ def test_no_report_means_a_lost_worker() -> None:
     assert outcome(None, Record()).family is ErrorFamily.WORKER_LOST
 
 
-@pytest.mark.parametrize("family", [None, "", "nonsense", *(set(ErrorFamily) - OF_ATTEMPTS)])
+@pytest.mark.parametrize("family", [None, "", "nonsense", *sorted(set(ErrorFamily) - OF_ATTEMPTS)])
 def test_a_family_that_no_attempt_can_have_is_not_believed(family: str | None) -> None:
     assert outcome(FAILED.model_copy(update={"family": family}), Record()).family is ErrorFamily.UNKNOWN
 
 
-@pytest.mark.parametrize("family", OF_ATTEMPTS)
+@pytest.mark.parametrize("family", sorted(OF_ATTEMPTS))
 def test_every_failure_says_what_helps(family: ErrorFamily) -> None:
     answer = outcome(FAILED.model_copy(update={"family": family.value}), Record())
 
