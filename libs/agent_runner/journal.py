@@ -83,8 +83,14 @@ class Journal:
         """Make everything that was appended survive our death."""
         async with self._writing:
             lines, self._waiting, self._waiting_size = self._waiting, [], 0
-            if lines:
-                self._size += await asyncio.to_thread(self._write, lines)
+            if not lines:
+                return
+            writing = asyncio.ensure_future(asyncio.to_thread(self._write, lines))
+            try:
+                await asyncio.shield(writing)
+            finally:
+                # Also when we are cancelled: the thread writes on, and what it wrote must be counted.
+                self._size += await writing
 
     def _write(self, lines: Sequence[bytes]) -> int:
         raw = b"".join(lines)

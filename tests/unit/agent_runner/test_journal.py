@@ -1,5 +1,6 @@
 """The journal gives out what was not acknowledged, in order, once it is safe on disk."""
 
+import asyncio
 import json
 from collections.abc import Iterator
 from contextlib import closing
@@ -89,3 +90,17 @@ def test_events_are_cut_to_what_a_person_may_want_to_read():
     assert isinstance(call, ToolCall)
     assert call.input["path"] == "a"
     assert len(call.input["text"]) == 1000
+
+
+async def test_a_sync_that_is_cancelled_loses_no_line(journal: Journal):
+    for number in range(50):
+        journal.append(Text(text=f"{number} {'x' * 2000}"))
+        syncing = asyncio.create_task(journal.sync())
+        await asyncio.wait([syncing], timeout=0)
+        syncing.cancel()
+        await asyncio.gather(syncing, return_exceptions=True)
+    await journal.sync()
+
+    batch = journal.unacked(at_most=1 << 20)
+    assert batch is not None
+    assert (batch.first_seq, batch.last_seq) == (1, 50)
