@@ -146,8 +146,12 @@ async def open(
 async def _speak(ctx: Context, hears: Sequence[type[Fact]], react: React | None) -> None:
     broker = broker_module.make_broker(ctx.settings, ctx.name)
     await broker.start()
+    try:
+        await _prepare(ctx, broker_module.client(broker).jetstream(), hears)
+    except BaseException:
+        await broker_module.stop(broker)
+        raise
     ctx.broker = broker
-    await _prepare(ctx, hears)
     relay = Relay(ctx.db, ctx.nc, ctx.js, ctx.settings)
     ctx.every(_PRUNE_EVERY, relay.prune, "outbox-prune")
     ctx.every(_PRUNE_EVERY, lambda: inbox.prune(ctx.db), "inbox-prune")
@@ -164,12 +168,12 @@ async def _speak(ctx: Context, hears: Sequence[type[Fact]], react: React | None)
         await relay.drain()
 
 
-async def _prepare(ctx: Context, hears: Sequence[type[Fact]]) -> None:
+async def _prepare(ctx: Context, js: JetStreamContext, hears: Sequence[type[Fact]]) -> None:
     while True:
         try:
-            await streams.ensure(ctx.js, ctx.settings)
+            await streams.ensure(js, ctx.settings)
             if hears:
-                await streams.ensure_consumer(ctx.js, ctx.name, hears, settings=ctx.settings)
+                await streams.ensure_consumer(js, ctx.name, hears, settings=ctx.settings)
         except (NatsError, TimeoutError) as error:
             telemetry.log.warning("the broker is not ready", service=ctx.name, reason=str(error))
             await asyncio.sleep(0.5)
@@ -185,7 +189,7 @@ async def _keep_consumer(ctx: Context, hears: Sequence[type[Fact]]) -> None:
             await ctx.js.consumer_info(streams.FACTS, ctx.name)
         except NatsError as error:
             telemetry.log.warning("the consumer is gone or silent", service=ctx.name, reason=str(error))
-            await _prepare(ctx, hears)
+            await _prepare(ctx, ctx.js, hears)
 
 
 async def _database_answers(db: Db) -> str | None:

@@ -1,6 +1,7 @@
 """Puts the commands together. Commands that start servers are imported only when they are used."""
 
 import importlib
+import signal
 import sys
 from importlib.util import find_spec
 from pathlib import Path
@@ -118,6 +119,8 @@ def hoist(argv: list[str]) -> list[str]:
 
 def run(argv: list[str]) -> int:
     """Run one command and return its exit code. Nothing that goes wrong prints a stack trace."""
+    # A shell starts background jobs with SIGINT ignored; a command that follows must still hear it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         result = app(hoist(argv), standalone_mode=False, prog_name="dispatch")
         return int(result) if isinstance(result, int) else Exit.OK

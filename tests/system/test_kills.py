@@ -68,8 +68,10 @@ async def test_each_service_killed_while_an_agent_is_at_work_loses_nothing(clust
 async def test_each_service_killed_right_after_a_delivery_loses_nothing(cluster: Cluster) -> None:
     items: list[str] = []
     for name in KILLED:
-        items.append(cluster.here.item("agent:coder", name=f"Kill {name}"))
-        await eventually(lambda: cluster.here.db.fetchval("SELECT count(*) = $1 FROM deliveries", len(items)))
+        item = cluster.here.item("agent:coder", name=f"Kill {name}")
+        items.append(item)
+        sql = "SELECT count(*) > 0 FROM deliveries WHERE object_id = $1"
+        await eventually(lambda sql=sql, item=item: cluster.here.db.fetchval(sql, item), describe=cluster.here.story)
         await cluster.processes.kill(name)
         await cluster.processes.start(name)
 
