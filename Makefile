@@ -2,6 +2,8 @@
 .DEFAULT_GOAL := help
 VENV := .venv/bin
 PYTEST_ARGS ?=
+# Tests wait more than they compute; each worker has a PostgreSQL of its own.
+WORKERS ?= 2
 ARGS ?=
 
 .PHONY: help setup setup-tests test lint check fmt wheel demo up bench docs lock
@@ -16,7 +18,7 @@ setup-tests:
 	@scripts/setup.sh --browser
 
 test: setup-tests ## all tests (PYTEST_ARGS='-k name' for some)
-	$(VENV)/pytest $(PYTEST_ARGS)
+	$(VENV)/pytest -n $(WORKERS) $(PYTEST_ARGS)
 
 lint: setup ## format, lint, types, import contracts
 	$(VENV)/ruff format --check .
