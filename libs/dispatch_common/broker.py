@@ -1,5 +1,6 @@
 """The connection to the broker. FastStream carries it and describes the facts; it never gives up reconnecting."""
 
+import contextlib
 import os
 import signal
 
@@ -52,7 +53,9 @@ async def stop(broker: NatsBroker) -> None:
     try:
         await broker.stop()
     except NatsError:
-        await client(broker).close()  # nothing can be drained while the broker is away
+        # Nothing can be drained while the broker is away, and closing says good-bye to a connection that is gone.
+        with contextlib.suppress(NatsError, OSError):
+            await client(broker).close()
     finally:
         _STOPPING.discard(id(broker))
 
