@@ -36,7 +36,7 @@ SELECT h.run_id, p.line, p.project, h.skills, h.sort_key
 FROM unnest($2::text[], $3::text[]) AS p(line, project), LATERAL (
     SELECT q.run_id, q.skills, q.sort_key FROM run_queue q JOIN runs r ON r.id = q.run_id
     WHERE q.org = $1 AND q.line = p.line AND q.project = p.project
-    ORDER BY q.sort_key LIMIT $4 FOR UPDATE OF q, r SKIP LOCKED) h
+    ORDER BY q.sort_key LIMIT {depth} FOR UPDATE OF q, r SKIP LOCKED) h
 """
 #: Fewer than this in a round means that slots or runs are used up.
 _WORTH_ANOTHER: Final = 32
@@ -72,7 +72,9 @@ async def _round(batch: Batch, catalog: Catalog, org: str) -> int:
     lines, projects = [row["line"] for row in open_pairs], [row["project"] for row in open_pairs]
     # A few more heads than slots: what is locked here and not taken is work for nothing.
     depth = max(4, 2 * -(-len(slots) // len(open_pairs)))
-    chosen = match(_ranked(await conn.fetch(_HEADS, org, lines, projects, depth)), slots)
+    # A literal from a short list: with a parameter as limit the planner sorts the whole queue.
+    heads = _HEADS.format(depth=1 << (depth - 1).bit_length())
+    chosen = match(_ranked(await conn.fetch(heads, org, lines, projects)), slots)
     await _assign(batch, catalog, chosen, org)
     return len(chosen)
 
