@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final, cast
 
 from agent_runner.lease import Lease
-from dispatch_common.events import Fact
+from dispatch_common.events import Fact, PolicyAsked
 from services.dispatcher.run import Run
 from tests.simulation.world import START, World
 
@@ -34,7 +34,7 @@ def key(world: World) -> int:
             *(frozenset(_rows(getattr(world, table), world.now)) for table in _TABLES),
             frozenset(_rows(_open_questions(world), world.now)),
             tuple(sorted(_under_way(world), key=hash)),
-            frozenset((each.run_id, each.revision, each.kind, each.content) for each in world.outside),
+            tuple(sorted((str(each.run_id), each.revision, each.kind, each.content) for each in world.outside)),
             tuple(run.id for run in sorted(world.runs.values(), key=_place) if not run.terminal),
         )
     )
@@ -45,11 +45,12 @@ def _place(run: Run) -> tuple[datetime, str]:
 
 
 def _open_questions(world: World) -> dict[Any, Any]:
-    """Return the newest answer to each run; nobody asks for older ones."""
+    """Return the newest answer to each run, and what waits for its base commit; nobody asks for older answers."""
     newest: dict[Any, int] = {}
     for run_id, ask in world.decisions:
         newest[run_id] = max(ask, newest.get(run_id, 0))
-    return {name: world.decisions[name] for name in newest.items()}
+    open_ones = {name: row for name, row in world.decisions.items() if isinstance(row, PolicyAsked)}
+    return open_ones | {name: world.decisions[name] for name in newest.items()}
 
 
 def _rows(table: dict[Any, Any], now: datetime) -> Iterator[Hashable]:

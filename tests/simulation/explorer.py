@@ -33,7 +33,7 @@ class BrokenPromise(AssertionError):
 
 
 def step(world: World, action: Action, trace: Trace) -> World:
-    """Perform one action and judge what came of it."""
+    """Perform one action and judge what came of it, even in a known world: its history may be another."""
     try:
         after = perform(world, action)
         bad = broken(snapshot(after), trace.setting.promises)
@@ -117,10 +117,7 @@ class Exploration:
         trace = Trace(self._setting)
         calm = calm_step(world)
         if calm is None:
-            self._ended.add(key)
-            bad = broken(snapshot(world), AT_REST)
-            if bad:
-                raise BrokenPromise(_told(bad), self._trace(key))
+            self._ends(world, key)
         free = ordinary(world) or patience(world)
         actions: list[Action] = [*free, *misfortunes(world), *([calm] if calm and calm not in free else [])]
         for action in actions:
@@ -130,13 +127,19 @@ class Exploration:
             except BrokenPromise as error:
                 raise BrokenPromise(error.what, self._trace(key, action)) from error.__cause__
             after_key = key_of(after)
-            self._states.update(run.state for run in after.runs.values())
             if action == calm:
                 self._calm[key] = after_key
             if after_key not in self._came:
                 self._came[after_key] = (key, action)
+                self._states.update(run.state for run in after.runs.values())
                 assert len(self._came) <= self._most, f"more than {self._most} worlds"
                 yield after
+
+    def _ends(self, world: World, key: int) -> None:
+        self._ended.add(key)
+        bad = broken(snapshot(world), AT_REST)
+        if bad:
+            raise BrokenPromise(_told(bad), self._trace(key))
 
     def _everything_calms_down(self) -> None:
         """Follow the calm way of every world: it ends."""

@@ -39,6 +39,16 @@ def never_looks_again(run: Run, task: Any, incoming: Any, **more: Any) -> Change
     return change if change.ignored else _but(change, next_check=None)
 
 
+def serves_nobody(_waiting: Any, _slots: Any) -> tuple[()]:
+    return ()
+
+
+def never_wakes(run: Run, task: Any, incoming: Any, **more: Any) -> Change:
+    if isinstance(incoming, Overdue) and run.state is RunState.PARKED:
+        return Change(run, ignored="it sleeps so well")
+    return decide(run, task, incoming, **more)
+
+
 def gives_up_at_once(run: Run, task: Any, incoming: Any, *, now: datetime, **more: Any) -> Change:
     """Takes the first silence for the deadline."""
     if isinstance(incoming, Overdue) and run.holds_slot:

@@ -91,12 +91,14 @@ SMALL: Final[dict[str, dict[str, Any]]] = {
     "tracker": {"provider": "plane", "misfortune": {"timeout": 1, "crash": 1}},
     "approvals": {"careful": True, "misfortune": {"consent": 1}},
     "approvals of what changes": {"careful": True, "misfortune": {"edit": 1}},
-    "guarded results": {"outcomes": ("guarded",), "misfortune": {"bad": 1, "consent": 1}},
+    "guarded results": {"outcomes": ("clean", "guarded"), "misfortune": {"bad": 1, "consent": 1}},
     "questions": {"misfortune": {"ask": 1, "answer": 1}},
-    "two tasks": {"items": TWO},
+    "two tasks": {"items": TWO, "outcomes": ("nothing",)},
+    "two tasks, one dies": {"items": TWO, "outcomes": ("nothing",), "misfortune": {"die": 1}},
 }
 #: The same for a patient person: minutes each.
 LONG: Final[dict[str, dict[str, Any]]] = {
+    "two tasks, to the end": {"items": TWO},
     "label off and on": {"misfortune": {"label": 2}},
     "approvals that cross changes": {"careful": True, "misfortune": {"consent": 1, "edit": 1}},
     "answers that come late": {"misfortune": {"ask": 1, "answer": 1, "late": 1}},
@@ -104,8 +106,8 @@ LONG: Final[dict[str, dict[str, Any]]] = {
         "outcomes": ("clean", "guarded"),
         "misfortune": {"bad": 1, "consent": 1, "cancel": 1},
     },
-    "two tasks, one cancelled": {"items": TWO, "misfortune": {"cancel": 1}},
-    "two tasks, one lost message": {"items": TWO, "misfortune": {"lose": 1}},
+    "two tasks, one cancelled": {"items": TWO, "outcomes": ("nothing",), "misfortune": {"cancel": 1}},
+    "two tasks, one lost message": {"items": TWO, "outcomes": ("nothing",), "misfortune": {"lose": 1}},
 }
 
 

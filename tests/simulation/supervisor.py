@@ -9,9 +9,6 @@ from services.executor.attempt import Refusal
 from tests.simulation import executor
 from tests.simulation.world import START, Action, Supervisor, World, with_row
 
-#: What an agent can come to; all but the first cost one of the world's misfortunes.
-BAD = frozenset({"guarded", "refused", "nothing", "fails", "waits for quota", "breaks"})
-
 
 def actions(world: World) -> Iterator[Action]:
     """Yield what supervisors and their agents can do now."""
@@ -30,7 +27,7 @@ def actions(world: World) -> Iterator[Action]:
         if it.stops:
             yield "work", attempt_id, "stopped"
         elif not it.waits:
-            yield from (("work", attempt_id, kind) for kind in world.setting.outcomes if kind not in BAD)
+            yield "work", attempt_id, world.setting.outcomes[0]
 
 
 def misfortunes(world: World) -> Iterator[Action]:
@@ -54,7 +51,7 @@ def _wrong(world: World, it: Supervisor) -> Iterator[tuple[str, ...]]:
     elif wants_lease(world, it):
         yield "renew unheard", "deaf"
     if it.works and not it.stops and not it.waits:
-        yield from (("work", "bad", kind) for kind in world.setting.outcomes if kind in BAD)
+        yield from (("work", "bad", kind) for kind in world.setting.outcomes[1:])
         yield "ask", "ask"
 
 
@@ -119,7 +116,7 @@ def ask(world: World, attempt_id: UUID) -> None:
 
 def work(world: World, attempt_id: UUID, kind: str) -> None:
     """The agent ends; nothing of it lives, and what it made is on disk."""
-    if kind in BAD:
+    if kind not in ("stopped", world.setting.outcomes[0]):
         world.spend("bad")
     with_row(world.supervisors, attempt_id, result=kind)
 

@@ -11,7 +11,7 @@ from tests.simulation.planted import never_looks_again
 from tests.simulation.settings import large
 from tests.simulation.story import story
 
-WALKS = 200
+WALKS = 120
 ALWAYS_SEEN = {
     "lose",
     "double",

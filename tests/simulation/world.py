@@ -93,7 +93,7 @@ class Setting:
     items: tuple[tuple[str, tuple[str, ...]], ...] = (("one", ("coder",)),)
     provider: str = "api"
     careful: bool = False  #: policy wants a person for every launch
-    outcomes: tuple[str, ...] = ("clean",)
+    outcomes: tuple[str, ...] = ("clean",)  #: what agents come to; all but the first is a misfortune
     misfortune: tuple[tuple[str, int], ...] = ()  #: what can happen, how often
     rules: Rules = RULES
     terms: Terms = TERMS
