@@ -72,13 +72,17 @@ async def published(ctx: service.Context, count: int) -> bool:
     return await ctx.db.fetchval("SELECT count(*) FROM outbox WHERE published_at IS NOT NULL") == count
 
 
+async def say_and_fail(ctx: service.Context) -> None:
+    async with ctx.db.transaction() as tx:
+        tx.say(a_cancel(ids.fresh()))
+        raise ZeroDivisionError
+
+
 async def test_a_fact_that_is_rolled_back_is_never_said(settings: Settings) -> None:
     ears, kept = Ears(), a_cancel(ids.fresh())
     async with ears.serve(settings), mouth(settings) as ctx:
         with pytest.raises(ZeroDivisionError):
-            async with ctx.db.transaction() as tx:
-                tx.say(a_cancel(ids.fresh()))
-                raise ZeroDivisionError
+            await say_and_fail(ctx)
         async with ctx.db.transaction() as tx:
             tx.say(kept)
         await eventually(lambda: ears.heard)
